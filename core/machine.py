@@ -1,0 +1,79 @@
+"""Facts about the machine that a figure depends on."""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from core.results import Machine
+
+# Those that decide which vector and INT8 kernels a runtime picks on x86-64.
+ISA_FLAGS = ("avx2", "fma", "avx512f", "avx512bw", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+
+PACKAGES = (
+    "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy", "nvidia-pytriton", "tritonclient", "locust",
+)  # fmt: skip
+
+
+def cores() -> int:
+    """The CPU cores that this process may use: the smaller of the cgroup's quota and the affinity mask, at least 1."""
+    return max(1, min(len(os.sched_getaffinity(0)), math.floor(_cgroup_quota())))
+
+
+def _cgroup_quota() -> float:
+    """The tightest CPU quota of this process's control group (version 2) and its parents, in cores."""
+    quota = math.inf
+    try:
+        line = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
+    except OSError:
+        return quota
+    root = Path("/sys/fs/cgroup")
+    for folder in [root / line, *(root / line).parents]:
+        if not folder.is_relative_to(root):
+            break
+        try:
+            limit, period = (folder / "cpu.max").read_text().split()
+        except (OSError, ValueError):
+            continue
+        if limit != "max":
+            quota = min(quota, int(limit) / int(period))
+    return quota
+
+
+def isa_flags() -> tuple[str, ...]:
+    """Those of ISA_FLAGS that the kernel reports for this CPU."""
+    return tuple(flag for flag in ISA_FLAGS if flag in _cpuinfo("flags").split())
+
+
+def _cpuinfo(key: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(key)), "")
+
+
+def describe() -> Machine:
+    """The machine as it is written into result files."""
+    return Machine(
+        cpu_model=_cpuinfo("model name") or platform.processor() or "unknown",
+        cores=cores(),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        isa_flags=isa_flags(),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+    )
+
+
+def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
+    """The installed version of each package, without importing it; those not installed are left out."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

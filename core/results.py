@@ -1,0 +1,248 @@
+"""The result files, as pydantic models: what the packages tell each other and the user. Schemas: `docs/schemas/`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.tensors import TensorSpec
+
+Status = Literal["published", "rejected", "unavailable", "failed"]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Interval = tuple[float, float]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class ResultModel(BaseModel):
+    """Base of everything that is written to a result file: frozen, and no field that the schema does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_json(self) -> bytes:
+        """Indented JSON with a newline at its end."""
+        return self.model_dump_json(indent=2).encode() + b"\n"
+
+
+class Machine(ResultModel):
+    """The machine on which figures were taken."""
+
+    cpu_model: str
+    cores: Annotated[int, Field(ge=1, description="the smaller of the cgroup quota and the affinity mask")]
+    memory_bytes: int
+    isa_flags: tuple[str, ...]
+    system: str
+    python: str
+
+
+class MetricValue(ResultModel):
+    """A task metric on the evaluation samples."""
+
+    name: str
+    value: float
+    ci95: Interval
+    samples: int
+    higher_is_better: bool = True
+
+
+class Gate(ResultModel):
+    """One condition for publishing. `value` is the paired point estimate; `undecided`: its interval straddles the limit."""
+
+    name: str
+    limit: float
+    value: float
+    ci95: Interval
+    undecided: bool
+    passed: bool
+
+
+class Verdict(ResultModel):
+    """How a variant compares with the original on the same samples. `drop` is in fractions, positive when worse."""
+
+    max_abs_error: float
+    cosine: Annotated[float, Field(description="mean over samples of the outputs' cosine similarity")]
+    agreement: Annotated[Fraction, Field(description="share of samples with the original's decision")]
+    metric: MetricValue
+    baseline: MetricValue
+    drop: float
+    drop_ci95: Interval
+    gates: tuple[Gate, ...]
+    passed: bool
+
+
+class Timing(ResultModel):
+    """In process, batch 1, threads = cores, interleaved with the original; medians."""
+
+    time_ms: float
+    original_time_ms: float
+    speedup: float
+    calls: int
+
+
+class Passport(ResultModel):
+    """Lies beside each published version as `passport.json`: where it comes from and what it needs."""
+
+    model: str
+    variant: str
+    format: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_batch: int
+    files: Annotated[dict[str, Sha256], Field(description="file name in the version's folder -> SHA-256")]
+    history: Annotated[tuple[str, ...], Field(description="the steps that made it, in order")]
+    source_sha256: Sha256
+    calibration_sha256: Sha256 | None = None
+    build_key: Annotated[Sha256, Field(description="hash of all that decides the result; equal keys are not rebuilt")]
+    opset: int | None = None
+    ir_version: int | None = None
+    tools: dict[str, str]
+    isa_flags: tuple[str, ...]
+    cores: int
+    golden_tolerance: Annotated[dict[str, float], Field(description="output -> largest absolute difference allowed")]
+    verdict: Verdict
+    timing: Timing
+    built_at: str
+
+
+class BuildRow(ResultModel):
+    """One variant in the build report."""
+
+    variant: str
+    status: Status
+    reason: str = ""
+    from_cache: bool = False
+    triton_name: str
+    version: int | None = None
+    accuracy: float | None = None
+    time_ms: float | None = None
+    size_bytes: int | None = None
+    speedup: float | None = None
+    compression: float | None = None
+    retention: float | None = None
+    verdict: Verdict | None = None
+    timing: Timing | None = None
+    history: tuple[str, ...] = ()
+    build_seconds: float = 0.0
+
+
+class ModelBuild(ResultModel):
+    """One spec's part of the build report."""
+
+    model: str
+    spec: str
+    source_sha256: Sha256
+    baseline_variant: str
+    evaluation_samples: int
+    original: MetricValue
+    rows: tuple[BuildRow, ...]
+    stale: Annotated[tuple[str, ...], Field(description="published before, no longer in the spec; `--prune` removes them")]
+
+
+class BuildReport(ResultModel):
+    """`artifacts/build-report.json`."""
+
+    created_at: str
+    machine: Machine
+    versions: dict[str, str]
+    repository: str
+    models: tuple[ModelBuild, ...]
+
+
+class ServerDelta(ResultModel):
+    """What Triton's statistics counted for one model between two readings. Durations are per request, in ms."""
+
+    requests: int
+    failures: int
+    executions: int
+    mean_batch: float
+    queue_ms: float
+    compute_ms: float
+
+
+class LoadWindow(ResultModel):
+    """One variant under a fixed number of users for a while (one pass), judged from raw rows."""
+
+    variant: str
+    triton_name: str
+    protocol: Literal["http", "grpc"]
+    users: int
+    pass_number: int
+    seconds: float
+    requests: int
+    failures: int
+    throughput_rps: float
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    mean_ms: float | None
+    server: ServerDelta | None = None
+
+
+class ServedAccuracy(ResultModel):
+    """Every evaluation sample sent once, under load; the answers scored against the labels."""
+
+    variant: str
+    triton_name: str
+    protocol: Literal["http", "grpc"]
+    samples: int
+    failures: int
+    metric: MetricValue | None
+    agreement: Annotated[Fraction | None, Field(description="share of samples with the in-process decision")]
+
+
+class LoadReport(ResultModel):
+    """`load.json`: what the load test's process hands back. Raw requests lie beside it in `requests.csv`."""
+
+    created_at: str
+    model: str
+    server_version: str
+    url: str
+    windows: tuple[LoadWindow, ...]
+    accuracy: tuple[ServedAccuracy, ...]
+
+
+class SummaryRow(ResultModel):
+    """One variant in the final table. Latency percentiles at `Summary.latency_users` users, throughput at the variant's
+    own best number of users."""
+
+    variant: str
+    status: Status
+    reason: str = ""
+    accuracy: float | None = None
+    served_accuracy: float | None = None
+    served_agreement: float | None = None
+    time_ms: float | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    throughput_rps: float | None = None
+    best_users: int | None = None
+    size_bytes: int | None = None
+    speedup: float | None = None
+    throughput_gain: float | None = None
+    compression: float | None = None
+    retention: float | None = None
+    failures: int | None = None
+
+
+class Summary(ResultModel):
+    """`artifacts/demo/summary.json`: the comparison of all variants of one model."""
+
+    created_at: str
+    model: str
+    machine: Machine
+    versions: dict[str, str]
+    server_version: str
+    baseline_variant: str
+    evaluation_samples: int
+    latency_users: int
+    rows: tuple[SummaryRow, ...]
+
+
+RESULT_FILES = {
+    "passport": Passport,
+    "build-report": BuildReport,
+    "load": LoadReport,
+    "summary": Summary,
+}
+"""Result files by the name of their schema in docs/schemas/."""

@@ -1,0 +1,98 @@
+"""The sample pack: labelled evaluation samples with the original's answers, made by the builder, read by load test,
+client and supervisor. Two files in `artifacts/<model>/`: `samples.npz` and `samples.json`.
+
+Arrays in the npz: `input/<name>` `[n, ...]` as they go over the wire, `label` `[n]`, `golden/<output>` `[n, ...]` of the
+original. The same layout, without labels and with 16 rows of the *variant's own* answers, is a version's `golden.npz`.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from core.errors import InputError
+from core.files import sha256_file, write_atomically
+from core.results import ResultModel, Sha256
+from core.tensors import Arrays, TensorSpec
+
+GOLDEN_ROWS = 16
+
+
+class SamplePackInfo(ResultModel):
+    """`samples.json`."""
+
+    model: str
+    count: int
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    metric: str
+    metric_output: str
+    sha256: Sha256
+
+
+@dataclass(frozen=True)
+class SamplePack:
+    """The pack in memory. `inputs` and `goldens` have `info.count` rows each, `labels` is `[count]`."""
+
+    info: SamplePackInfo
+    inputs: Arrays
+    goldens: Arrays
+    labels: NDArray[np.generic]
+
+
+def pack_bytes(inputs: Arrays, goldens: Arrays, labels: NDArray[np.generic] | None = None) -> bytes:
+    """The npz's bytes; equal arrays give equal bytes (numpy dates every member 1980)."""
+    arrays: Arrays = {f"input/{name}": value for name, value in inputs.items()}
+    arrays |= {f"golden/{name}": value for name, value in goldens.items()}
+    if labels is not None:
+        arrays["label"] = labels
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def read_arrays(path: Path) -> Arrays:
+    """All arrays of an npz file. Raises InputError if it is missing, damaged or holds pickled objects."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise InputError(f"{path} is a single array; an .npz archive with named arrays is needed")
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} cannot be read as an .npz archive: {error}") from error
+
+
+def split_pack(arrays: Arrays) -> tuple[Arrays, Arrays]:
+    """Inputs and goldens of a pack's arrays, by name."""
+    inputs = {name.removeprefix("input/"): value for name, value in arrays.items() if name.startswith("input/")}
+    goldens = {name.removeprefix("golden/"): value for name, value in arrays.items() if name.startswith("golden/")}
+    return inputs, goldens
+
+
+def write_pack(folder: Path, info: SamplePackInfo, data: bytes) -> None:
+    """Writes both files; `info.sha256` must be that of `data`. The npz first, so that the JSON never promises too much."""
+    write_atomically(folder / "samples.npz", data)
+    write_atomically(folder / "samples.json", info.to_json())
+
+
+def read_pack(folder: Path) -> SamplePack:
+    """Reads and verifies a pack. Raises InputError if it is missing, damaged, or not the one that its JSON describes."""
+    try:
+        info = SamplePackInfo.model_validate_json((folder / "samples.json").read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{folder} holds no sample pack; build the model first (`trident build`)") from error
+    except ValidationError as error:
+        raise InputError(f"{folder / 'samples.json'} cannot be read: {error.errors()[0]['msg']}") from error
+    arrays = read_arrays(folder / "samples.npz")
+    if sha256_file(folder / "samples.npz") != info.sha256:
+        raise InputError(f"{folder / 'samples.npz'} is not the file that samples.json describes; build the model again")
+    inputs, goldens = split_pack(arrays)
+    return SamplePack(info, inputs, goldens, arrays["label"])

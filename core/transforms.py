@@ -1,0 +1,86 @@
+"""The closed table of transforms that a spec may name under `preprocess`, and how they are applied.
+
+They run outside the model: the builder applies them to the data files, the client to what a caller sends. A published
+model carries them as JSON in its config parameter `trident.preprocess`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from core.errors import InputError
+
+
+class Transform(BaseModel):
+    """Base of the transforms."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DecodeImage(Transform):
+    """An image file to uint8 `[channels, height, width]`: converted to `mode` and resized. Arrays pass unchanged."""
+
+    op: Literal["decode_image"]
+    mode: Literal["L", "RGB"]
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+
+
+class Scale(Transform):
+    """`x * by + plus`, computed in float32."""
+
+    op: Literal["scale"]
+    by: float
+    plus: float = 0.0
+
+
+class Normalize(Transform):
+    """`(x - mean) / std` by channel, the third axis from the end, computed in float32."""
+
+    op: Literal["normalize"]
+    mean: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+
+
+AnyTransform = Annotated[DecodeImage | Scale | Normalize, Field(discriminator="op")]
+Preprocess = dict[str, tuple[AnyTransform, ...]]
+"""Input name -> its transforms, in order."""
+
+PREPROCESS: TypeAdapter[Preprocess] = TypeAdapter(Preprocess)
+
+
+def parse_preprocess(text: str) -> Preprocess:
+    """Reads the JSON of a config parameter. Raises InputError for a transform that this version does not know."""
+    try:
+        return PREPROCESS.validate_json(text)
+    except ValidationError as error:
+        raise InputError(f"the model's trident.preprocess parameter cannot be read: {error.errors()[0]['msg']}") from error
+
+
+def apply_to_array(transforms: tuple[AnyTransform, ...], array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Applies all but the decoding to an array with any leading axes, e.g. uint8 `[N, C, H, W]` to float32."""
+    for transform in transforms:
+        if isinstance(transform, Scale):
+            array = array.astype(np.float32) * np.float32(transform.by) + np.float32(transform.plus)
+        elif isinstance(transform, Normalize):
+            mean = np.asarray(transform.mean, np.float32)[:, None, None]
+            array = (array.astype(np.float32) - mean) / np.asarray(transform.std, np.float32)[:, None, None]
+    return array
+
+
+def decode_image(transform: DecodeImage, path: Path) -> NDArray[np.generic]:
+    """The pixels of an image file, uint8 `[channels, height, width]`. Raises InputError if it is no readable image."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            resized = image.convert(transform.mode).resize((transform.width, transform.height))
+            pixels = np.asarray(resized, np.uint8)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path} cannot be read as an image: {error}") from error
+    return pixels[None] if pixels.ndim == 2 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
