@@ -1,1 +1,1 @@
-"""The lowest layer: data types, errors, result files and sample packs. Imports numpy and pydantic, nothing else of ours."""
+"""The lowest layer: data types, errors, result files and sample packs. Imports nothing else of ours."""

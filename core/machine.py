@@ -14,13 +14,14 @@ from core.results import Machine
 ISA_FLAGS = ("avx2", "fma", "avx512f", "avx512bw", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 
 PACKAGES = (
-    "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy", "nvidia-pytriton", "tritonclient", "locust",
+    "torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf",
+    "numpy", "nvidia-pytriton", "tritonclient", "locust",
 )  # fmt: skip
 
 
 def cores() -> int:
     """The CPU cores that this process may use: the smaller of the cgroup's quota and the affinity mask, at least 1."""
-    return max(1, min(len(os.sched_getaffinity(0)), math.floor(_cgroup_quota())))
+    return max(1, min(len(os.sched_getaffinity(0)), int(min(_cgroup_quota(), 1 << 20))))
 
 
 def _cgroup_quota() -> float:

@@ -20,7 +20,7 @@ Z95: Final = 1.959964
 
 @dataclass(frozen=True)
 class Metric:
-    """`score(output, labels)`: `[N, classes]` and `[N]` to scores `[N]`; `decide(output)`: the answer that is scored."""
+    """`score(output, labels)`: `[N, classes]`, `[N]` to scores `[N]`; `decide(output)`: the answer that is scored."""
 
     name: str
     score: Callable[[NDArray[np.generic], NDArray[np.generic]], Scores]
@@ -31,16 +31,20 @@ class Metric:
 def _top(k: int) -> Callable[[NDArray[np.generic], NDArray[np.generic]], Scores]:
     def score(output: NDArray[np.generic], labels: NDArray[np.generic]) -> Scores:
         best = np.argsort(output.reshape(len(output), -1), axis=1, kind="stable")[:, -k:]
-        return (best == labels.reshape(-1, 1)).any(axis=1).astype(np.float64)
+        hits: Scores = (best == labels.reshape(-1, 1)).any(axis=1).astype(np.float64)
+        return hits
 
     return score
 
 
 def _argmax(output: NDArray[np.generic]) -> NDArray[np.generic]:
-    return output.reshape(len(output), -1).argmax(axis=1)
+    decided: NDArray[np.generic] = output.reshape(len(output), -1).argmax(axis=1)
+    return decided
 
 
-METRICS: Final = {metric.name: metric for metric in (Metric("top1", _top(1), _argmax), Metric("top5", _top(5), _argmax))}
+METRICS: Final = {
+    metric.name: metric for metric in (Metric("top1", _top(1), _argmax), Metric("top5", _top(5), _argmax))
+}
 
 
 def wilson(scores: Scores) -> tuple[float, float]:
@@ -54,9 +58,9 @@ def wilson(scores: Scores) -> tuple[float, float]:
 def paired_difference(baseline: Scores, other: Scores) -> tuple[float, float, float]:
     """`mean(other) - mean(baseline)` on the same samples, with a 95% interval: `(difference, low, high)`.
 
-    The interval adds half a count to each cell of the 2 x 2 table (Agresti and Min, "Simple improved confidence intervals
-    for comparing matched proportions", Statistics in Medicine 24, 2005), so that it does not collapse to a point when
-    no sample changed.
+    The interval adds half a count to each cell of the 2 x 2 table (Agresti and Min, "Simple improved confidence
+    intervals for comparing matched proportions", Statistics in Medicine 24, 2005), so that it does not collapse to a
+    point when no sample changed.
     """
     n = len(baseline) + 2
     gained, lost = float((other > baseline).sum()) + 0.5, float((other < baseline).sum()) + 0.5

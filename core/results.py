@@ -46,7 +46,7 @@ class MetricValue(ResultModel):
 
 
 class Gate(ResultModel):
-    """One condition for publishing. `value` is the paired point estimate; `undecided`: its interval straddles the limit."""
+    """One condition for publishing. `value` is the paired estimate; `undecided`: its interval straddles the limit."""
 
     name: str
     limit: float
@@ -135,7 +135,7 @@ class ModelBuild(ResultModel):
     evaluation_samples: int
     original: MetricValue
     rows: tuple[BuildRow, ...]
-    stale: Annotated[tuple[str, ...], Field(description="published before, no longer in the spec; `--prune` removes them")]
+    stale: Annotated[tuple[str, ...], Field(description="published, no longer in the spec; `--prune` removes them")]
 
 
 class BuildReport(ResultModel):

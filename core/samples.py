@@ -1,8 +1,8 @@
 """The sample pack: labelled evaluation samples with the original's answers, made by the builder, read by load test,
 client and supervisor. Two files in `artifacts/<model>/`: `samples.npz` and `samples.json`.
 
-Arrays in the npz: `input/<name>` `[n, ...]` as they go over the wire, `label` `[n]`, `golden/<output>` `[n, ...]` of the
-original. The same layout, without labels and with 16 rows of the *variant's own* answers, is a version's `golden.npz`.
+Arrays in the npz: `input/<name>` `[n, ...]` as they go over the wire, `label` `[n]`, `golden/<output>` `[n, ...]` of
+the original. The same layout, without labels and with 16 rows of the *variant's own* answers, is `golden.npz`.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def pack_bytes(inputs: Arrays, goldens: Arrays, labels: NDArray[np.generic] | No
     if labels is not None:
         arrays["label"] = labels
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 
@@ -78,13 +78,13 @@ def split_pack(arrays: Arrays) -> tuple[Arrays, Arrays]:
 
 
 def write_pack(folder: Path, info: SamplePackInfo, data: bytes) -> None:
-    """Writes both files; `info.sha256` must be that of `data`. The npz first, so that the JSON never promises too much."""
+    """Writes both files; `info.sha256` must be that of `data`. The npz goes first."""
     write_atomically(folder / "samples.npz", data)
     write_atomically(folder / "samples.json", info.to_json())
 
 
 def read_pack(folder: Path) -> SamplePack:
-    """Reads and verifies a pack. Raises InputError if it is missing, damaged, or not the one that its JSON describes."""
+    """Reads and verifies a pack. Raises InputError if it is missing, damaged, or not what its JSON describes."""
     try:
         info = SamplePackInfo.model_validate_json((folder / "samples.json").read_bytes())
     except FileNotFoundError as error:

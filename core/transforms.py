@@ -59,7 +59,8 @@ def parse_preprocess(text: str) -> Preprocess:
     try:
         return PREPROCESS.validate_json(text)
     except ValidationError as error:
-        raise InputError(f"the model's trident.preprocess parameter cannot be read: {error.errors()[0]['msg']}") from error
+        why = error.errors()[0]["msg"]
+        raise InputError(f"the model's parameter trident.preprocess cannot be read: {why}") from error
 
 
 def apply_to_array(transforms: tuple[AnyTransform, ...], array: NDArray[np.generic]) -> NDArray[np.generic]:

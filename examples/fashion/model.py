@@ -14,7 +14,7 @@ MEAN, STD = 0.2860, 0.3530  # of the training images' pixels, scaled to 0..1
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm, added to a shortcut: `[N, c_in, H, W] -> [N, c_out, H/stride, W/stride]`."""
+    """Two 3x3 convolutions with batch norm, added to a shortcut."""
 
     def __init__(self, c_in: int, c_out: int, stride: int = 1) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
 """How the example's checkpoint and data files were made: `python examples/fashion/train.py --data FOLDER`.
 
 FOLDER holds the four Fashion-MNIST files (`train-images-idx3-ubyte.gz` and so on; Debian's package
-`dataset-fashion-mnist` installs them in /usr/share/datasets/fashion-mnist). Nobody needs to run this to use the example:
-what it writes is committed. On two CPU cores it takes about a quarter of an hour.
+`dataset-fashion-mnist` installs them in /usr/share/datasets/fashion-mnist). Nobody needs to run this to use the
+example: what it writes is committed. On two CPU cores it takes about a quarter of an hour.
 
 Writes beside itself: `fashion.pt` (the state_dict), `evaluation.npz` (the first 2,000 test images, labels),
 `calibration.npz` (500 *training* images, labels) and `training.json` (what was measured).
