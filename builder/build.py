@@ -1,0 +1,342 @@
+"""The build: for each spec every variant is made, verified and, if it passes its gates, published. Read `build_model`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from builder.artifact import FILES
+from builder.data import data_sha256
+from builder.errors import PublishError
+from builder.recipes import RECIPES, Recipe
+from builder.repository import Package, Repository
+from builder.source import source_sha256
+from builder.spec import ModelSpec
+from builder.spec_file import load_spec
+from builder.triton_config import make_config
+from builder.worker import Built, Workplace, Workshop, build_variant, examine_original
+from core.errors import InputError, TridentError
+from core.files import sha256_file, sha256_parts, write_atomically
+from core.machine import cores, describe, isa_flags, versions
+from core.results import BuildReport, BuildRow, MetricValue, ModelBuild, Passport, ResultModel, Sha256
+from core.samples import read_pack
+
+TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
+# What the server is told, not what the artifact is: a change of these replaces config.pbtxt and builds nothing.
+SERVING_ONLY = {"serving", "labels", "postprocess", "target", "variants"}
+
+
+class Record(ResultModel):
+    """`artifacts/<model>/records/<variant>.json`: a row, and the key of all that decided it."""
+
+    build_key: Sha256
+    row: BuildRow
+
+
+class OriginalRecord(ResultModel):
+    """`artifacts/<model>/original.json`: what the checkpoint itself scores."""
+
+    key: Sha256
+    metric: MetricValue
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """Where things go. `retire`: a rejected variant's older version is removed; `prune`: variants gone from the spec."""
+
+    repository: Path
+    artifacts: Path
+    staging: Path | None = None
+    retire: bool = False
+    prune: bool = False
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Told of progress: `on_start(model, what)` and `on_row(model, row)`."""
+
+    on_start: Callable[[str, str], None] = lambda model, what: None  # noqa: ARG005
+    on_row: Callable[[str, BuildRow], None] = lambda model, row: None  # noqa: ARG005
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The hashes that decide whether anything has to be done. `base` covers all but the variant."""
+
+    source: str
+    calibration: str
+    base: str
+
+    def of(self, recipe: Recipe) -> str:
+        """The build key of one variant."""
+        return sha256_parts([self.base, recipe.variant, repr(recipe)])
+
+
+@dataclass
+class _ModelBuilder:
+    """What the variants of one model share while they are built."""
+
+    spec: ModelSpec
+    options: BuildOptions
+    repository: Repository
+    place: Workplace
+    workshop: Workshop
+    keys: Keys
+    listener: Listener = field(default_factory=Listener)
+
+
+def build(spec_files: list[Path], options: BuildOptions, listener: Listener) -> BuildReport:
+    """Builds every spec and writes `build-report.json`. All specs are read before anything is built.
+
+    Raises SpecError, DataError and CheckpointError for input that cannot be used, PublishError when the repository
+    cannot be written. A variant that fails becomes a row; the others go on.
+    """
+    specs = [load_spec(path) for path in spec_files]
+    names = [spec.name for spec in specs]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"the name {twice.pop()!r} stands in two specs; a model's name must be its own")
+    models = tuple(build_model(path, spec, options, listener) for path, spec in zip(spec_files, specs, strict=True))
+    report = BuildReport(
+        created_at=now(),
+        machine=describe(),
+        versions=versions(),
+        repository=str(options.repository),
+        models=models,
+    )
+    write_atomically(options.artifacts / "build-report.json", report.to_json())
+    return report
+
+
+def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listener: Listener) -> ModelBuild:
+    """One spec from checkpoint to published variants."""
+    place = Workplace(options.artifacts.absolute() / spec.name, options.artifacts.absolute() / "cache")
+    workshop = Workshop(place.folder / "build.log")
+    repository = Repository.at(options.repository, options.staging)
+    builder = _ModelBuilder(spec, options, repository, place, workshop, make_keys(spec), listener)
+    try:
+        original = _original(builder)
+        rows = []
+        for variant in spec.variants:
+            rows.append(_row(builder, RECIPES[variant]))
+            listener.on_row(spec.name, rows[-1])
+    finally:
+        workshop.close()
+    baseline = "torch_fp32" if spec.checkpoint.onnx is None else "onnx_fp32"
+    return ModelBuild(
+        model=spec.name,
+        spec=str(spec_file),
+        source_sha256=builder.keys.source,
+        baseline_variant=baseline,
+        evaluation_samples=original.samples,
+        original=original,
+        rows=_relative(rows, baseline),
+        stale=_stale(builder),
+    )
+
+
+def make_keys(spec: ModelSpec) -> Keys:
+    """Hashes everything that decides the results, without loading any of the heavy libraries."""
+    source = source_sha256(spec)
+    calibration, evaluation = data_sha256(spec)
+    # Paths are left out: their contents are hashed, and the same model elsewhere is the same model.
+    wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data"})
+    tools = json.dumps(versions(TOOLS), sort_keys=True)
+    facts = f"{cores()} {isa_flags()} {_own_code()}"
+    return Keys(source, calibration, sha256_parts([source, calibration, evaluation, wishes, tools, facts]))
+
+
+def _own_code() -> str:
+    """The hash of the code that builds, so that a new Trident does not trust an old one's results."""
+    import builder
+    import core
+
+    folders = [Path(package.__file__).parent for package in (builder, core) if package.__file__]
+    return sha256_parts(sha256_file(file) for folder in folders for file in sorted(folder.rglob("*.py")))
+
+
+def _original(builder: _ModelBuilder) -> MetricValue:
+    """The original's metric; its sample pack lies in place afterwards."""
+    path = builder.place.folder / "original.json"
+    try:
+        record = OriginalRecord.model_validate_json(path.read_bytes())
+        if record.key == builder.keys.base and read_pack(builder.place.folder):
+            return record.metric
+    except (OSError, ValidationError, InputError):
+        pass  # not there, or not whole: made again
+    builder.listener.on_start(builder.spec.name, "the original")
+    metric = builder.workshop.run(examine_original, builder.spec, builder.place)
+    write_atomically(path, OriginalRecord(key=builder.keys.base, metric=metric).to_json())
+    return metric
+
+
+def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
+    """Builds one variant, or finds that nothing has to be done. This is the boundary that turns errors into rows."""
+    spec, started = builder.spec, time.monotonic()
+    name, key = spec.triton_name(recipe.variant), builder.keys.of(recipe)
+    empty = BuildRow(variant=recipe.variant, status="failed", triton_name=name)
+    if reason := _unavailable(spec, recipe):
+        return empty.model_copy(update={"status": "unavailable", "reason": reason})
+    if row := _from_cache(builder, recipe, key):
+        return row
+    builder.listener.on_start(spec.name, recipe.variant)
+    try:
+        built = builder.workshop.run(build_variant, spec, recipe, builder.place)
+        row = _publish(builder, recipe, key, built)
+    except PublishError:
+        raise
+    except Exception as error:
+        reason = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {error}"
+        return empty.model_copy(update={"reason": f"{reason.strip()} (log: {builder.workshop.log})"})
+    row = row.model_copy(update={"build_seconds": round(time.monotonic() - started, 2)})
+    write_atomically(_record_path(builder, recipe), Record(build_key=key, row=row).to_json())
+    return row
+
+
+def _record_path(builder: _ModelBuilder, recipe: Recipe) -> Path:
+    return builder.place.folder / "records" / f"{recipe.variant}.json"
+
+
+def _unavailable(spec: ModelSpec, recipe: Recipe) -> str | None:
+    steps = recipe.steps_from("onnx" if spec.checkpoint.onnx else "torch")
+    if steps is None:
+        return "the checkpoint is an ONNX file, so there is no PyTorch original to trace"
+    return next((reason for step in steps if (reason := step.unavailable())), None)
+
+
+def _from_cache(builder: _ModelBuilder, recipe: Recipe, key: str) -> BuildRow | None:
+    """The recorded row, if it still holds: same key, and the published version still there and intact."""
+    try:
+        record = Record.model_validate_json(_record_path(builder, recipe).read_bytes())
+    except (OSError, ValidationError):
+        return None
+    if record.build_key != key or not builder.place.outputs(recipe.variant).is_file():
+        return None
+    row = record.row
+    if row.status == "published":
+        version = builder.repository.published(row.triton_name, key)
+        passport = builder.repository.passport(row.triton_name, version) if version else None
+        if passport is None:
+            return None
+        config = _config(builder, recipe)
+        if (builder.repository.root / row.triton_name / "config.pbtxt").read_text() != config:
+            with builder.repository.locked(_waiting(builder)):
+                builder.repository.update_config(row.triton_name, config)
+    elif builder.options.retire:
+        _retire(builder, row.triton_name)
+    return row.model_copy(update={"from_cache": True, "build_seconds": 0.0})
+
+
+def _waiting(builder: _ModelBuilder) -> Callable[[], None]:
+    return lambda: builder.listener.on_start(builder.spec.name, "waiting for another build to publish")
+
+
+def _config(builder: _ModelBuilder, recipe: Recipe) -> str:
+    steps = recipe.steps
+    return make_config(builder.spec, recipe.variant, steps[-1].produces, builder.keys.source, cores())
+
+
+def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> BuildRow:
+    """Publishes what passed its gates; gives the row either way."""
+    spec, verdict, artifact = builder.spec, built.verdict, built.artifact
+    name = spec.triton_name(recipe.variant)
+    row = BuildRow(
+        variant=recipe.variant,
+        status="published",
+        triton_name=name,
+        accuracy=verdict.metric.value,
+        time_ms=built.timing.time_ms,
+        size_bytes=artifact.size_bytes,
+        speedup=built.timing.speedup,
+        verdict=verdict,
+        timing=built.timing,
+        history=artifact.history,
+    )
+    if not verdict.passed:
+        if builder.options.retire:
+            _retire(builder, name)
+        gate = next(gate for gate in verdict.gates if not gate.passed)
+        reason = f"loses {gate.value * 100:.2f} points of {verdict.metric.name}, {gate.limit * 100:g} are allowed"
+        return row.model_copy(update={"status": "rejected", "reason": reason})
+    package = Package(
+        triton_name=name,
+        passport=_passport(builder, recipe, key, built),
+        files=dict(zip(FILES[artifact.format], artifact.files, strict=True)),
+        golden=built.golden,
+        config=_config(builder, recipe),
+        keep_versions=spec.serving.keep_versions,
+    )
+    with builder.repository.locked(_waiting(builder)):
+        version = builder.repository.publish(package)
+    return row.model_copy(update={"version": version})
+
+
+def _retire(builder: _ModelBuilder, name: str) -> None:
+    if name in builder.repository.models():
+        with builder.repository.locked(_waiting(builder)):
+            builder.repository.retire(name)
+
+
+def _passport(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> Passport:
+    spec, artifact = builder.spec, built.artifact
+    calibrated = any(step.calibrates for step in recipe.steps)
+    return Passport(
+        model=spec.name,
+        variant=recipe.variant,
+        format=artifact.format,
+        inputs=spec.inputs,
+        outputs=spec.outputs,
+        max_batch=spec.batch.max,
+        files={name: sha256_file(file) for name, file in zip(FILES[artifact.format], artifact.files, strict=True)},
+        history=artifact.history,
+        source_sha256=builder.keys.source,
+        calibration_sha256=builder.keys.calibration if calibrated else None,
+        build_key=key,
+        opset=built.opset,
+        ir_version=built.ir_version,
+        tools=versions(TOOLS),
+        isa_flags=isa_flags(),
+        cores=cores(),
+        golden_tolerance=built.golden_tolerance,
+        verdict=built.verdict,
+        timing=built.timing,
+        built_at=now(),
+    )
+
+
+def _relative(rows: list[BuildRow], baseline: str) -> tuple[BuildRow, ...]:
+    """Fills in what relates a row to the baseline: compression of size, retention of the metric."""
+    base_size = next((row.size_bytes for row in rows if row.variant == baseline), None)
+
+    def filled(row: BuildRow) -> BuildRow:
+        update: dict[str, float] = {}
+        if base_size and row.size_bytes:
+            update["compression"] = base_size / row.size_bytes
+        if row.verdict and row.verdict.baseline.value:
+            update["retention"] = row.verdict.metric.value / row.verdict.baseline.value
+        return row.model_copy(update=update)
+
+    return tuple(filled(row) for row in rows)
+
+
+def _stale(builder: _ModelBuilder) -> tuple[str, ...]:
+    """This model's variants that are published but no longer in the spec; removed with `prune`."""
+    repository, wanted = builder.repository, {builder.spec.triton_name(v) for v in builder.spec.variants}
+    stale = []
+    for name in repository.models():
+        passport = repository.passport(name, max(repository.versions(name), default=0))
+        if passport and passport.model == builder.spec.name and name not in wanted:
+            stale.append(name)
+            if builder.options.prune:
+                _retire(builder, name)
+    return () if builder.options.prune else tuple(stale)
+
+
+def now() -> str:
+    """The time in UTC, as result files write it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,69 @@
+"""ONNX files that come from outside: read without following external data anywhere but beside the file itself.
+
+The rules follow onnx's own reference design for external data: a plain relative name, inside the model's folder after
+resolving links, no link, no hard link, offset and length inside the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from builder.errors import CheckpointError
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """The model with all its weights in memory. Raises CheckpointError if it is damaged, or if external data lies, or
+    pretends to lie, outside the model's folder; in that case nothing outside was opened."""
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} does not exist; correct checkpoint.onnx in the spec") from None
+    except (OSError, DecodeError) as error:
+        raise CheckpointError(f"{path} cannot be read as an ONNX model: {error}") from error
+    folder = path.resolve().parent
+    for tensor in _tensors(model.graph, model.functions):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _check_external(path, folder, tensor)
+    onnx.external_data_helper.load_external_data_for_model(model, str(folder))
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise CheckpointError(f"{path} is not a valid ONNX model: {str(error).splitlines()[0]}") from error
+    return model
+
+
+def _tensors(graph: onnx.GraphProto, functions: object = ()) -> list[onnx.TensorProto]:
+    """Every tensor of a graph: initializers, sparse ones, constants in attributes, those of sub-graphs and functions."""
+    found = list(graph.initializer)
+    for sparse in graph.sparse_initializer:
+        found += [sparse.values, sparse.indices]
+    nodes = [*graph.node, *(node for function in functions for node in function.node)]  # type: ignore[attr-defined]
+    for node in nodes:
+        for attribute in node.attribute:
+            found += [attribute.t, *attribute.tensors]
+            found += [part for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors)
+                      for part in (sparse.values, sparse.indices)]  # fmt: skip
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.ByteSize():
+                    found += _tensors(inner)
+    return found
+
+
+def _check_external(path: Path, folder: Path, tensor: onnx.TensorProto) -> None:
+    facts = {entry.key: entry.value for entry in tensor.external_data}
+    location = facts.get("location", "")
+    refuse = f"{path}: tensor {tensor.name!r} keeps its data in {location!r}, "
+    file = folder / location
+    if not location or "\0" in location or file.resolve().parent != folder or file.parent.resolve() != folder:
+        raise CheckpointError(f"{refuse}outside the model's folder; refused. Save the model with its data beside it")
+    if file.is_symlink() or not file.is_file() or file.stat().st_nlink > 1:
+        raise CheckpointError(f"{refuse}which is missing or a link; refused. Save the model with its data beside it")
+    try:
+        offset, length = int(facts.get("offset", 0)), int(facts.get("length", 0))
+    except ValueError:
+        raise CheckpointError(f"{refuse}at an offset or length that is no number; save the model again") from None
+    if offset < 0 or length < 0 or offset + length > file.stat().st_size:
+        raise CheckpointError(f"{refuse}at {offset} + {length} bytes, which that file does not have; save it again")

@@ -1,0 +1,216 @@
+"""The model repository: publish, list, retire. A reader (the server) never sees half of anything.
+
+A new model is staged in a sibling folder and renamed whole into the repository, where every folder counts as a model.
+A new version is staged inside its model as `.staging-<n>` (which the server ignores), flushed to disk, renamed to `<n>`;
+then config.pbtxt is replaced. One lock file serialises publishers.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from builder.errors import PublishError
+from core.files import fsync_folder, sha256_file, write_atomically
+from core.results import Passport
+
+
+@dataclass(frozen=True)
+class Package:
+    """All that one version consists of. `files` maps names in the version's folder to the files to copy there."""
+
+    triton_name: str
+    passport: Passport
+    files: dict[str, Path]
+    golden: bytes
+    config: str
+    keep_versions: int
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A model repository and the folder beside it where new models are staged (same file system, or renaming fails)."""
+
+    root: Path
+    staging: Path
+
+    @classmethod
+    def at(cls, root: Path, staging: Path | None = None) -> Repository:
+        """The repository at `root`; staged in its sibling `.<name>.staging` unless told otherwise."""
+        root = root.absolute()
+        return cls(root, (staging or root.with_name(f".{root.name}.staging")).absolute())
+
+    def models(self) -> list[str]:
+        """The names of the published models."""
+        if not self.root.is_dir():
+            return []
+        return sorted(folder.name for folder in self.root.iterdir() if (folder / "config.pbtxt").is_file())
+
+    def versions(self, model: str) -> list[int]:
+        """The published versions of a model, oldest first."""
+        folder = self.root / model
+        if not folder.is_dir():
+            return []
+        return sorted(int(part.name) for part in folder.iterdir() if part.is_dir() and part.name.isdecimal())
+
+    def passport(self, model: str, version: int) -> Passport | None:
+        """A version's passport, or None if it has none that can be read."""
+        try:
+            return Passport.model_validate_json((self.root / model / str(version) / "passport.json").read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def intact(self, model: str, version: int) -> bool:
+        """Whether a version's files are those of its passport."""
+        passport, folder = self.passport(model, version), self.root / model / str(version)
+        try:
+            return (
+                passport is not None
+                and (folder / "golden.npz").is_file()
+                and all(sha256_file(folder / name) == sha256 for name, sha256 in passport.files.items())
+            )
+        except OSError:
+            return False
+
+    def published(self, model: str, build_key: str) -> int | None:
+        """The newest version, if it was made from exactly this and is intact."""
+        newest = max(self.versions(model), default=None)
+        if newest is None or not (self.root / model / "config.pbtxt").is_file():
+            return None
+        passport = self.passport(model, newest)
+        return newest if passport and passport.build_key == build_key and self.intact(model, newest) else None
+
+    @contextmanager
+    def locked(self, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Holds the publishers' lock; calls `on_wait` once if another build holds it. Sweeps up what a killed build
+        left. Raises PublishError when the folders cannot be written."""
+        with _as_publish_error(f"{self.root} cannot be prepared for publishing"):
+            self.staging.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+            lock = (self.staging / "lock").open("a")
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            self._sweep()
+            yield
+
+    def _sweep(self) -> None:
+        for folder in [*self.staging.glob("*/"), *self.root.glob("*/.staging-*/"), *self.root.glob("*/.retired-*/")]:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, package: Package) -> int:
+        """Publishes a new version under the lock, and gives its number. A version made from the same things is not
+        published again; only its config is brought up to date.
+
+        Raises PublishError, the repository being as before, if inputs or outputs differ from those of the published
+        version, or the disk refuses.
+        """
+        name = package.triton_name
+        with _as_publish_error(f"{name} could not be published in {self.root}; the repository is as it was"):
+            if (same := self.published(name, package.passport.build_key)) is not None:
+                self.update_config(name, package.config)
+                return same
+            self._refuse_other_signature(package)
+            version = max(self.versions(name), default=0) + 1
+            if (self.root / name).is_dir():
+                self._add_version(package, version)
+            else:
+                self._add_model(package, version)
+            self._drop_old(name, package.keep_versions)
+            return version
+
+    def update_config(self, name: str, config: str) -> None:
+        """Replaces a model's config.pbtxt if it differs."""
+        path = self.root / name / "config.pbtxt"
+        if not path.is_file() or path.read_text() != config:
+            write_atomically(path, config.encode())
+
+    def retire(self, name: str) -> None:
+        """Removes a model, under the lock."""
+        with _as_publish_error(f"{name} could not be removed from {self.root}"):
+            gone = self.staging / f"retired-{name}"
+            (self.root / name).rename(gone)
+            shutil.rmtree(gone)
+
+    def _refuse_other_signature(self, package: Package) -> None:
+        for version in reversed(self.versions(package.triton_name)):
+            old = self.passport(package.triton_name, version)
+            if old is None:
+                continue
+            new = package.passport
+            if (old.inputs, old.outputs) != (new.inputs, new.outputs):
+                raise PublishError(
+                    f"{package.triton_name}: inputs or outputs differ from those of the published version {version}, "
+                    f"which clients rely on; give the model a new name, or remove the old one (`trident build --prune`)"
+                )
+            return
+
+    def _add_model(self, package: Package, version: int) -> None:
+        staged = self.staging / package.triton_name
+        try:
+            _write_version(staged / str(version), package)
+            write_atomically(staged / "config.pbtxt", package.config.encode())
+            fsync_folder(staged)
+            staged.rename(self.root / package.triton_name)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        fsync_folder(self.root)
+
+    def _add_version(self, package: Package, version: int) -> None:
+        folder = self.root / package.triton_name
+        staged = folder / f".staging-{version}"
+        try:
+            _write_version(staged, package)
+            staged.rename(folder / str(version))
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+        fsync_folder(folder)
+        self.update_config(package.triton_name, package.config)
+
+    def _drop_old(self, name: str, keep: int) -> None:
+        for version in self.versions(name)[:-keep]:
+            gone = self.root / name / f".retired-{version}"
+            (self.root / name / str(version)).rename(gone)
+            shutil.rmtree(gone)
+
+
+def _write_version(folder: Path, package: Package) -> None:
+    folder.mkdir(parents=True)
+    for name, source in package.files.items():
+        shutil.copyfile(source, folder / name)
+        with (folder / name).open("rb") as file:
+            os.fsync(file.fileno())
+    write_atomically(folder / "golden.npz", package.golden)
+    write_atomically(folder / "passport.json", package.passport.to_json())
+    fsync_folder(folder)
+
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full; free some space and build again",
+    errno.EDQUOT: "the disk quota is used up; free some space and build again",
+    errno.EFBIG: "the file size limit is reached; raise it (ulimit -f) and build again",
+    errno.EROFS: "it is read-only; choose another with --repository",
+    errno.EACCES: "it may not be written; choose another with --repository or mend its rights",
+    errno.EPERM: "it may not be written; choose another with --repository or mend its rights",
+    errno.EXDEV: "the staging folder lies on another file system; choose one beside it with --staging",
+}
+
+
+@contextmanager
+def _as_publish_error(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = _REMEDIES.get(error.errno or 0, f"{error.strerror or error}: {error.filename or ''}")
+        raise PublishError(f"{what}: {remedy}") from error

@@ -1,0 +1,83 @@
+"""One way to run an artifact, whatever its format: arrays in, arrays out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+
+from builder.artifact import Artifact, Format
+from builder.source import load_torch
+from core.tensors import Arrays
+
+Predictor = Callable[[Arrays], Arrays]
+"""Inputs `[N, ...]` by name to outputs `[N, ...]` by name."""
+
+
+def predictor(artifact: Artifact, threads: int) -> Predictor:
+    """Loads the artifact into its runtime with so many threads. Its tensors have the spec's names."""
+    return _LOADERS[artifact.format](artifact, threads)
+
+
+def _torch(artifact: Artifact, threads: int) -> Predictor:
+    return _torch_module(load_torch(artifact.spec), artifact, threads)
+
+
+def _torchscript(artifact: Artifact, threads: int) -> Predictor:
+    import torch
+
+    return _torch_module(torch.jit.load(artifact.path, map_location="cpu"), artifact, threads)  # type: ignore[no-untyped-call]
+
+
+def _torch_module(module: Any, artifact: Artifact, threads: int) -> Predictor:
+    import torch
+
+    torch.set_num_threads(threads)
+    names = [tensor.name for tensor in artifact.spec.inputs]
+    outputs = [tensor.name for tensor in artifact.spec.outputs]
+
+    def predict(inputs: Arrays) -> Arrays:
+        with torch.inference_mode():
+            result = module(*(torch.from_numpy(inputs[name]) for name in names))
+        values = result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else [result]
+        return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+
+    return predict
+
+
+def _onnx(artifact: Artifact, threads: int) -> Predictor:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Spinning threads would slow whatever runs next to them, here and on the server.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(artifact.path, options, providers=["CPUExecutionProvider"])
+    outputs = [tensor.name for tensor in artifact.spec.outputs]
+    return lambda inputs: dict(zip(outputs, session.run(outputs, inputs), strict=True))
+
+
+def _openvino(artifact: Artifact, threads: int) -> Predictor:
+    import openvino
+
+    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(artifact.path, "CPU", settings)
+    request = compiled.create_infer_request()
+    ports = {tensor.name: compiled.output(tensor.name) for tensor in artifact.spec.outputs}
+
+    def predict(inputs: Arrays) -> Arrays:
+        results = request.infer(inputs, share_inputs=True)
+        return {name: np.array(results[port]) for name, port in ports.items()}
+
+    return predict
+
+
+_LOADERS: Final[dict[Format, Callable[[Artifact, int], Predictor]]] = {
+    "torch": _torch,
+    "torchscript": _torchscript,
+    "onnx": _onnx,
+    "openvino": _openvino,
+}

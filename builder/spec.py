@@ -1,0 +1,150 @@
+"""The spec: what the user writes in `models/*.yaml`, as pydantic models. `spec_file.load_spec` reads one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from core.metrics import METRICS
+from core.tensors import Axis, TensorSpec
+from core.transforms import Preprocess
+
+VariantId = Literal["torch_fp32", "onnx_fp32", "openvino_int8"]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class SpecModel(BaseModel):
+    """Base of the spec's parts: frozen, and a field that is not known is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Checkpoint(SpecModel):
+    """Either a `state_dict` file (`.pt`, `.pth`, `.safetensors`) with the `factory` (`file.py:function`) that makes the
+    untrained network, or an `onnx` file. Paths are relative to the spec."""
+
+    state_dict: Path | None = None
+    factory: Annotated[str, StringConstraints(pattern=r"^.+\.py:[A-Za-z_]\w*$")] | None = None
+    onnx: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Checkpoint:
+        if (self.state_dict is None) == (self.onnx is None):
+            raise ValueError("give either state_dict (with factory) or onnx")
+        if (self.state_dict is None) != (self.factory is None):
+            raise ValueError("state_dict and factory (file.py:function) go together")
+        return self
+
+    @property
+    def file(self) -> Path:
+        """The checkpoint's own file."""
+        return self.state_dict or self.onnx or Path()
+
+
+class AxisRange(SpecModel):
+    """A named axis: the sizes that the model must take, and the usual one."""
+
+    min: Positive
+    opt: Positive
+    max: Positive
+
+    @model_validator(mode="after")
+    def _ordered(self) -> AxisRange:
+        if not self.min <= self.opt <= self.max:
+            raise ValueError("min <= opt <= max must hold")
+        return self
+
+
+class Batch(SpecModel):
+    """The batch axis. `max` is the largest batch that the server forms or takes."""
+
+    max: Annotated[int, Field(ge=1, le=4096)] = 32
+
+
+class Data(SpecModel):
+    """Two .npz files with an array for each input and one of labels. They must not share samples."""
+
+    calibration: Path
+    evaluation: Path
+    label: str = "label"
+
+
+class MetricSpec(SpecModel):
+    """The task metric and the output that it judges."""
+
+    name: Literal["top1", "top5"] = "top1"
+    output: str
+
+
+class Gates(SpecModel):
+    """What a variant must keep to be published. `max_drop` is in points of the metric: `1pt` is 0.01."""
+
+    max_drop: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?pt$")] = "1pt"
+
+    @property
+    def max_drop_fraction(self) -> float:
+        """`max_drop` as a fraction of the metric's scale."""
+        return float(self.max_drop.removesuffix("pt")) / 100
+
+
+class PostTransform(SpecModel):
+    """What a client does with an output: `softmax`, or nothing."""
+
+    op: Literal["softmax"]
+
+
+class Serving(SpecModel):
+    """Wishes for the server. Unset ones are chosen for the machine, with the reason written into config.pbtxt."""
+
+    max_queue_delay_us: Annotated[int, Field(ge=0)] = 0
+    max_queue_size: Positive = 256
+    queue_timeout_ms: Positive = 2000
+    instances: Positive = 1
+    threads: Positive | None = None
+    keep_versions: Positive = 2
+
+
+class ModelSpec(SpecModel):
+    """One model: where it comes from, what goes in and out, how it is judged, which variants are wanted."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+    checkpoint: Checkpoint
+    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
+    axes: dict[Axis, AxisRange] = {}
+    batch: Batch = Batch()
+    data: Data
+    metric: MetricSpec
+    gates: Gates = Gates()
+    preprocess: Preprocess = {}
+    postprocess: dict[str, tuple[PostTransform, ...]] = {}
+    labels: tuple[str, ...] = ()
+    variants: tuple[VariantId, ...] = ("torch_fp32", "onnx_fp32", "openvino_int8")
+    target: Literal["wheel", "nvidia"] = "wheel"
+    serving: Serving = Serving()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ModelSpec:
+        names = [tensor.name for tensor in (*self.inputs, *self.outputs)]
+        if len(set(names)) < len(names):
+            raise ValueError("inputs and outputs must have different names")
+        used = {dim for tensor in (*self.inputs, *self.outputs) for dim in tensor.dims if isinstance(dim, str)}
+        if used != set(self.axes):
+            odd = ", ".join(sorted(used ^ set(self.axes)))
+            raise ValueError(f"axes and the names in dims must be the same; they differ in {odd}")
+        outputs = {tensor.name for tensor in self.outputs}
+        if self.metric.output not in outputs:
+            raise ValueError(f"metric.output {self.metric.output!r} is not an output; outputs are {sorted(outputs)}")
+        if unknown := set(self.preprocess) - {tensor.name for tensor in self.inputs}:
+            raise ValueError(f"preprocess names {sorted(unknown)}, which are not inputs")
+        if unknown := set(self.postprocess) - outputs:
+            raise ValueError(f"postprocess names {sorted(unknown)}, which are not outputs")
+        if self.metric.name not in METRICS:
+            raise ValueError(f"metric {self.metric.name!r} is not known; known are {', '.join(METRICS)}")
+        return self
+
+    def triton_name(self, variant: str) -> str:
+        """The name under which the server serves a variant. Nobody parses it: the config's parameters carry the parts."""
+        return f"{self.name}_{variant}"

@@ -1,0 +1,109 @@
+"""Reads a spec file and answers every mistake with file, line and remedy."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from builder.errors import SpecError
+from builder.spec import ModelSpec
+
+
+def load_spec(path: Path) -> ModelSpec:
+    """Reads a spec; its relative paths come back resolved against the spec's folder.
+
+    Raises SpecError with file, line and remedy for anything that is wrong with it.
+    """
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        raise SpecError(f"{path} does not exist; name a spec such as examples/fashion/model.yaml") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} cannot be read: {error}") from error
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = mark.line + 1 if mark else 1
+        problem = getattr(error, "problem", None) or "not valid YAML"
+        raise SpecError(f"{path}:{line}: {problem}; mend the YAML there") from error
+    if not isinstance(content, dict):
+        raise SpecError(f"{path}:1: a spec is a mapping that begins with `name:`; see examples/fashion/model.yaml")
+    try:
+        spec = ModelSpec.model_validate(content)
+    except ValidationError as error:
+        raise SpecError(_explain(path, node, error)) from None
+    return _resolved(spec, path.resolve().parent)
+
+
+def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:
+    source, data = spec.checkpoint, spec.data
+    checkpoint = source.model_copy(
+        update={
+            "state_dict": folder / source.state_dict if source.state_dict else None,
+            "onnx": folder / source.onnx if source.onnx else None,
+            "factory": str(folder / source.factory) if source.factory else None,
+        }
+    )
+    files = {"calibration": folder / data.calibration, "evaluation": folder / data.evaluation}
+    return spec.model_copy(update={"checkpoint": checkpoint, "data": data.model_copy(update=files)})
+
+
+def _explain(path: Path, node: yaml.Node, error: ValidationError) -> str:
+    """The first mistake in a sentence: `file:line: field: what; remedy`."""
+    # An unknown field comes first: a typo of a required one is reported as missing too, which would mislead.
+    first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    count = error.error_count()
+    line, where = _locate(node, first["loc"])
+    remedy, message = "", first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(first["loc"][:-1])
+        close = difflib.get_close_matches(str(first["loc"][-1]), known, 1)
+        message = "unknown field"
+        remedy = f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(known)}" if known else ""
+    elif first["type"] == "missing":
+        message, remedy = "required, but missing", "; add it"
+    elif first["type"] == "literal_error":
+        close = difflib.get_close_matches(str(first["input"]), str(first["ctx"]["expected"]).split("'"), 1)
+        message = f"{first['input']!r} is not known: {first['msg']}"
+        remedy = f"; did you mean {close[0]!r}?" if close else ""
+    elif not isinstance(first["input"], dict | list):
+        message = f"{message} (it is {first['input']!r})"
+    more = f" (and {count - 1} more)" if count > 1 else ""
+    return f"{path}:{line}: {where + ': ' if where else ''}{message}{remedy}{more}"
+
+
+def _locate(node: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, str]:
+    """Line (from 1) of the deepest YAML node on the way to `loc`, and that way as `data.label` or `inputs[0].dims`."""
+    line, where = node.start_mark.line + 1, ""
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            where += f".{part}" if where else str(part)
+            pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            where += f"[{part}]"
+            node = node.value[part]
+            line = node.start_mark.line + 1
+    return line, where
+
+
+def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
+    """The fields that the spec knows at a place, for hints; empty where the place is no fixed set of fields."""
+    kind: Any = ModelSpec
+    for part in loc:
+        if isinstance(part, int):
+            kind = next((arg for arg in getattr(kind, "__args__", ()) if arg is not ...), None)
+            continue
+        field = getattr(kind, "model_fields", {}).get(part)
+        if field is None:
+            return []
+        kind = field.annotation
+    return list(getattr(kind, "model_fields", {}))

@@ -1,0 +1,31 @@
+"""ONNX to OpenVINO's intermediate representation, in full precision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from builder.artifact import Artifact, Format
+
+
+@dataclass(frozen=True)
+class ToOpenVino:
+    """Converts the graph. OpenVINO compresses weights to FP16 unless told not to, so an "FP32" file would not be one."""
+
+    name: ClassVar[str] = "to_openvino"
+    accepts: ClassVar[Format] = "onnx"
+    produces: ClassVar[Format] = "openvino"
+    tools: ClassVar[tuple[str, ...]] = ("openvino",)
+    calibrates: ClassVar[bool] = False
+
+    def unavailable(self) -> str | None:
+        """Always available where the builder is."""
+        return None
+
+    def __call__(self, source: Artifact, out_dir: Path) -> None:
+        """Writes `model.xml` and `model.bin`."""
+        import openvino
+
+        model = openvino.convert_model(source.path)
+        openvino.save_model(model, out_dir / "model.xml", compress_to_fp16=False)

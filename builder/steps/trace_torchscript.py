@@ -1,0 +1,52 @@
+"""The original as TorchScript: the baseline that every other variant is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from builder.artifact import Artifact, Format
+from builder.source import load_torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from builder.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class TraceTorchScript:
+    """Traces the network at batch 2 and freezes it (weights become constants, batch norms fold into convolutions)."""
+
+    name: ClassVar[str] = "trace_torchscript"
+    accepts: ClassVar[Format] = "torch"
+    produces: ClassVar[Format] = "torchscript"
+    tools: ClassVar[tuple[str, ...]] = ("torch",)
+    calibrates: ClassVar[bool] = False
+
+    def unavailable(self) -> str | None:
+        """Always available where the builder is."""
+        return None
+
+    def __call__(self, source: Artifact, out_dir: Path) -> None:
+        """Writes `model.pt`."""
+        import torch
+
+        network = load_torch(source.spec)
+        with torch.no_grad():
+            traced = torch.jit.trace(network, example_inputs(source.spec), check_trace=False)
+            torch.jit.save(torch.jit.freeze(traced), out_dir / "model.pt")  # type: ignore[no-untyped-call]
+
+
+def example_inputs(spec: ModelSpec, batch: int = 2) -> tuple[Tensor, ...]:
+    """Zeros in the spec's order, `[batch, ...]`; named axes at their usual size. Batch 2, since 0 and 1 are special."""
+    import torch
+
+    def size(dim: int | str) -> int:
+        return dim if isinstance(dim, int) else spec.axes[dim].opt
+
+    return tuple(
+        torch.zeros(batch, *(size(dim) for dim in tensor.dims), dtype=getattr(torch, tensor.dtype))
+        for tensor in spec.inputs
+    )

@@ -1,0 +1,162 @@
+"""config.pbtxt, made through Triton's own protobuf; each choice carries its reason as a comment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from builder.artifact import BACKENDS, Format
+from builder.errors import StepError
+from builder.spec import ModelSpec
+from core.tensors import TensorSpec
+from core.transforms import PREPROCESS
+
+
+def make_config(spec: ModelSpec, variant: str, form: Format, source_sha256: str, cores: int) -> str:
+    """The text of config.pbtxt for a variant, for a server with so many cores.
+
+    Raises StepError should the text, parsed back, not equal the message that it was made from.
+    """
+    config = pb.ModelConfig(name=spec.triton_name(variant), backend=BACKENDS[form], max_batch_size=spec.batch.max)
+    reasons = {
+        "name": f"{variant} of {spec.name}; clients read the parts from the parameters below",
+        "backend": "`backend`, not `platform`: one repository for the native backends and for Trident's own",
+        "max_batch_size": f"the spec's batch.max; the batch axis was run at 1, 2, 3 and {spec.batch.max}",
+        "input": "as the artifact was exported; the batch axis is not written",
+        "output": "",
+    }
+    config.input.extend(_tensor(pb.ModelInput, tensor) for tensor in spec.inputs)
+    config.output.extend(_tensor(pb.ModelOutput, tensor) for tensor in spec.outputs)
+    for add in (_versions, _instances, _batching, _warmup):
+        add(config, spec, cores, reasons)
+    _parameters(config, spec, variant, form, source_sha256, cores, reasons)
+    text = _print(config, reasons)
+    if text_format.Parse(text, pb.ModelConfig()) != config:
+        raise StepError(f"{config.name}: config.pbtxt does not read back as it was written; please report this")
+    return text
+
+
+def _tensor(kind: Any, tensor: TensorSpec) -> Any:
+    data_type = pb.DataType.Value(tensor.datatype.config)
+    return kind(name=tensor.name, data_type=data_type, dims=list(tensor.shape[1:]) or [1])
+
+
+def _versions(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:  # noqa: ARG001
+    config.version_policy.latest.num_versions = 1
+    reasons["version_policy"] = "the newest version serves; older ones stay on disk to roll back to"
+
+
+def _instances(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:
+    count = min(spec.serving.instances, cores)
+    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=count)
+    reasons["instance_group"] = f"{count} x {_threads(spec, cores)} threads; together never more than {cores} cores"
+
+
+def _threads(spec: ModelSpec, cores: int) -> int:
+    """Threads of one instance: the spec's wish, as far as all instances together fit the cores."""
+    fits = max(1, cores // min(spec.serving.instances, cores))
+    return min(spec.serving.threads or fits, fits)
+
+
+def _batching(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:  # noqa: ARG001
+    if spec.batch.max == 1:
+        return
+    wishes, batching = spec.serving, config.dynamic_batching
+    batching.max_queue_delay_microseconds = wishes.max_queue_delay_us
+    batching.default_queue_policy.max_queue_size = wishes.max_queue_size
+    batching.default_queue_policy.default_timeout_microseconds = wishes.queue_timeout_ms * 1000
+    batching.default_queue_policy.timeout_action = pb.ModelQueuePolicy.REJECT
+    batching.default_queue_policy.allow_timeout_override = True
+    delay = "no delay: on a CPU the queue fills while the instance is busy, and waiting only adds latency"
+    if wishes.max_queue_delay_us:
+        delay = f"waits up to {wishes.max_queue_delay_us} us for a fuller batch, as the spec asks"
+    bound = f"more than {wishes.max_queue_size} waiting or {wishes.queue_timeout_ms} ms in the queue: refused"
+    reasons["dynamic_batching"] = f"{delay}; {bound}, so that overload is answered and not endured"
+
+
+def _warmup(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:  # noqa: ARG001
+    for batch in sorted({1, spec.batch.max}):
+        warmup = config.model_warmup.add(name=f"batch_{batch}", batch_size=batch, count=2)
+        for tensor in spec.inputs:
+            dims = [dim if isinstance(dim, int) else spec.axes[dim].opt for dim in tensor.dims]
+            entry = warmup.inputs[tensor.name]
+            entry.data_type = pb.DataType.Value(tensor.datatype.config)
+            entry.dims.extend(dims or [1])
+            # Random whole numbers could be no valid token or index; zero always is one.
+            if tensor.dtype.startswith("float"):
+                entry.random_data = True
+            else:
+                entry.zero_data = True
+    reasons["model_warmup"] = "the first caller must not pay for lazy initialization"
+
+
+# The names that NVIDIA's native backends give to "threads for one operator".
+_THREAD_PARAMETER: Final[dict[Format, str]] = {
+    "torchscript": "INTRA_OP_THREAD_COUNT",
+    "onnx": "intra_op_thread_count",
+    "openvino": "INFERENCE_NUM_THREADS",
+}
+_FIXED_PARAMETERS: Final[dict[Format, dict[str, str]]] = {
+    "torchscript": {"INTER_OP_THREAD_COUNT": "1"},
+    "onnx": {"inter_op_thread_count": "1"},
+    "openvino": {},
+}
+
+
+def _parameters(
+    config: Any, spec: ModelSpec, variant: str, form: Format, source_sha256: str, cores: int, reasons: dict[str, str]
+) -> None:
+    values = {
+        _THREAD_PARAMETER[form]: str(_threads(spec, cores)),
+        **_FIXED_PARAMETERS[form],
+        "trident.model": spec.name,
+        "trident.variant": variant,
+        "trident.source_sha256": source_sha256,
+    }
+    if form == "openvino" and spec.target == "nvidia":
+        values["ENABLE_BATCH_PADDING"] = "YES"  # the native backend takes no other batch than its maximum
+    if spec.preprocess:
+        values["trident.preprocess"] = PREPROCESS.dump_json(spec.preprocess).decode()
+    if spec.postprocess:
+        values["trident.postprocess"] = json.dumps(
+            {name: [step.op for step in steps] for name, steps in spec.postprocess.items()}
+        )
+    if spec.labels:
+        values["trident.labels"] = json.dumps(spec.labels)
+    for name, value in values.items():
+        config.parameters[name].string_value = value
+    reasons["parameters"] = f"threads that fit {cores} cores, and what clients need to know"
+
+
+def _print(config: Any, reasons: dict[str, str]) -> str:
+    """Text format, field by field, each under its reason. A zero max_batch_size is written out: text format drops it."""
+    blocks = ["# Made by Trident; a rebuild overwrites it. Wishes belong into the spec, under `serving`."]
+    names = [field.name for field, _ in config.ListFields()]
+    if "max_batch_size" not in names:
+        names.insert(2, "max_batch_size")
+    for name in names:
+        reason = f"# {reasons[name]}\n" if reasons.get(name) else ""
+        if name == "max_batch_size":
+            blocks.append(f"{reason}max_batch_size: {config.max_batch_size}")
+            continue
+        alone = pb.ModelConfig()
+        _copy(config, alone, name)
+        blocks.append(reason + text_format.MessageToString(alone).strip())
+    return "\n".join(blocks) + "\n"
+
+
+def _copy(source: Any, target: Any, name: str) -> None:
+    field = source.DESCRIPTOR.fields_by_name[name]
+    value = getattr(source, name)
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        for key in sorted(value):
+            getattr(target, name)[key].CopyFrom(value[key])
+    elif hasattr(value, "extend"):
+        getattr(target, name).extend(value)
+    elif field.message_type is not None:
+        getattr(target, name).CopyFrom(value)
+    else:
+        setattr(target, name, value)

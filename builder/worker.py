@@ -1,0 +1,186 @@
+"""The heavy part of a build, run in a child process: PyTorch, ONNX Runtime, OpenVINO and NNCF are loaded only here.
+
+A native crash on an artifact's first load thus costs one variant and not the build, and a build that finds everything
+unchanged loads none of them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from core.files import write_atomically
+from core.machine import cores
+from core.results import MetricValue, Timing, Verdict
+from core.samples import GOLDEN_ROWS, SamplePackInfo, pack_bytes, read_pack, write_pack
+
+from builder.artifact import Artifact
+from builder.data import check_data, load_samples
+from builder.errors import BatchAxisError, StepError
+from builder.recipes import Recipe
+from builder.source import source_artifact
+from builder.spec import ModelSpec
+from builder.step import run_recipe
+
+T = TypeVar("T")
+BATCH = 64  # of the in-process evaluation
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a model's build keeps its things: `artifacts/<model>/` and the cache that all models share."""
+
+    folder: Path
+    cache: Path
+
+    def outputs(self, variant: str) -> Path:
+        """A variant's in-process answers to all evaluation samples, npz by output name."""
+        return self.folder / "outputs" / f"{variant}.npz"
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the child hands back for one variant."""
+
+    artifact: Artifact
+    verdict: Verdict
+    timing: Timing
+    golden: bytes
+    golden_tolerance: dict[str, float]
+    opset: int | None
+    ir_version: int | None
+
+
+def examine_original(spec: ModelSpec, place: Workplace) -> MetricValue:
+    """Checks the data, runs the original on all evaluation samples and writes the sample pack."""
+    from builder.runtimes import predictor
+    from builder.verify import measure, predict_all
+
+    place.cache.mkdir(parents=True, exist_ok=True)
+    evaluation = load_samples(spec, spec.data.evaluation)
+    check_data(spec, load_samples(spec, spec.data.calibration), evaluation)
+    original = predictor(source_artifact(spec, place.cache), cores())
+    outputs = predict_all(original, evaluation.inputs, min(BATCH, spec.batch.max))
+    for tensor in spec.outputs:
+        tensor.check(outputs[tensor.name], f"output {tensor.name!r} of the checkpoint of {spec.name}")
+        if np.issubdtype(outputs[tensor.name].dtype, np.floating) and not np.isfinite(outputs[tensor.name]).all():
+            raise StepError(f"the checkpoint of {spec.name} answers NaN or infinity in {tensor.name!r}; train it again")
+    data = pack_bytes(evaluation.inputs, outputs, evaluation.labels)
+    info = SamplePackInfo(
+        model=spec.name,
+        count=len(evaluation),
+        inputs=spec.inputs,
+        outputs=spec.outputs,
+        metric=spec.metric.name,
+        metric_output=spec.metric.output,
+        sha256=_sha256(data),
+    )
+    write_pack(place.folder, info, data)
+    return measure(spec, outputs, evaluation.labels)
+
+
+def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Built:
+    """Checkpoint to verified, timed artifact. Raises BatchAxisError or StepError with the variant's reason to fail."""
+    from builder.runtimes import predictor
+    from builder.timing import time_pair
+    from builder.verify import judge, predict_all, prove_axes, take
+
+    source = source_artifact(spec, place.cache)
+    steps = recipe.steps_from(source.format)
+    assert steps is not None  # the caller asked `unavailable` first
+    artifact = run_recipe(steps, source, place.cache, on_step=lambda name: print(f"== {recipe.variant}: {name}"))
+    pack = read_pack(place.folder)
+    original, variant = predictor(source, cores()), predictor(artifact, cores())
+    prove_axes(variant, original, pack.inputs, spec, recipe.tolerance)
+    outputs = predict_all(variant, pack.inputs, min(BATCH, spec.batch.max))
+    verdict = judge(spec, pack.goldens, outputs, pack.labels)
+    if not np.isfinite([verdict.max_abs_error, verdict.cosine]).all():
+        raise BatchAxisError("answers NaN or infinity on the evaluation samples")
+    write_atomically(place.outputs(recipe.variant), _npz(outputs))
+    rows = list(range(min(GOLDEN_ROWS, pack.info.count, spec.batch.max)))
+    opset, ir_version = _onnx_versions(artifact)
+    return Built(
+        artifact=artifact,
+        verdict=verdict,
+        timing=time_pair(original, variant, pack.inputs),
+        golden=pack_bytes(take(pack.inputs, rows), take(outputs, rows)),
+        golden_tolerance={
+            name: recipe.tolerance * max(1.0, float(np.abs(value).max())) for name, value in outputs.items()
+        },
+        opset=opset,
+        ir_version=ir_version,
+    )
+
+
+def _onnx_versions(artifact: Artifact) -> tuple[int | None, int | None]:
+    if artifact.format != "onnx":
+        return None, None
+    import onnx
+
+    model = onnx.load(artifact.path, load_external_data=False)
+    return max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), model.ir_version
+
+
+def _sha256(data: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(data).hexdigest()
+
+
+def _npz(arrays: dict[str, Any]) -> bytes:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+@dataclass
+class Workshop:
+    """One reused child process; a new one is made after a crash. Its prints go to `log`."""
+
+    log: Path
+    _pool: ProcessPoolExecutor | None = field(default=None, init=False)
+
+    def run(self, function: Callable[..., T], *arguments: object) -> T:
+        """Runs a function of this module in the child and gives its result. Its errors come through; a crash of the
+        child becomes a StepError."""
+        if self._pool is None:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            self._pool = ProcessPoolExecutor(1, get_context("spawn"), _start_child, (str(self.log), os.getpid()))
+        try:
+            return self._pool.submit(function, *arguments).result()
+        except BrokenProcessPool:
+            self._pool = None
+            raise StepError(f"the build process died, most likely in native code; its last words are in {self.log}") from None
+
+    def close(self) -> None:
+        """Ends the child; a running call is not waited for."""
+        if self._pool is not None:
+            for process in list((self._pool._processes or {}).values()):
+                process.terminate()
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+def _start_child(log: str, parent: int) -> None:
+    PR_SET_PDEATHSIG = 1  # noqa: N806
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # the parent died before the line above
+        os._exit(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
