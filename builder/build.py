@@ -1,4 +1,4 @@
-"""The build: for each spec every variant is made, verified and, if it passes its gates, published. Read `build_model`."""
+"""The build: each variant of a spec is made, verified and, if it passes its gates, published. Read `build_model`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class OriginalRecord(ResultModel):
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Where things go. `retire`: a rejected variant's older version is removed; `prune`: variants gone from the spec."""
+    """Where things go. `retire` removes a rejected variant's older version, `prune` variants gone from the spec."""
 
     repository: Path
     artifacts: Path
@@ -165,7 +165,8 @@ def _original(builder: _ModelBuilder) -> MetricValue:
     path = builder.place.folder / "original.json"
     try:
         record = OriginalRecord.model_validate_json(path.read_bytes())
-        if record.key == builder.keys.base and read_pack(builder.place.folder):
+        if record.key == builder.keys.base:
+            read_pack(builder.place.folder)  # raises if it is not whole
             return record.metric
     except (OSError, ValidationError, InputError):
         pass  # not there, or not whole: made again

@@ -36,7 +36,7 @@ def read_onnx(path: Path) -> onnx.ModelProto:
 
 
 def _tensors(graph: onnx.GraphProto, functions: object = ()) -> list[onnx.TensorProto]:
-    """Every tensor of a graph: initializers, sparse ones, constants in attributes, those of sub-graphs and functions."""
+    """Every tensor: initializers, sparse ones, constants in attributes, those of sub-graphs and functions."""
     found = list(graph.initializer)
     for sparse in graph.sparse_initializer:
         found += [sparse.values, sparse.indices]

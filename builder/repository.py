@@ -1,8 +1,8 @@
 """The model repository: publish, list, retire. A reader (the server) never sees half of anything.
 
 A new model is staged in a sibling folder and renamed whole into the repository, where every folder counts as a model.
-A new version is staged inside its model as `.staging-<n>` (which the server ignores), flushed to disk, renamed to `<n>`;
-then config.pbtxt is replaced. One lock file serialises publishers.
+A new version is staged inside its model as `.staging-<n>` (which the server ignores), flushed to disk and renamed to
+`<n>`; then config.pbtxt is replaced. One lock file serialises publishers.
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ def _torch_module(module: Any, artifact: Artifact, threads: int) -> Predictor:
     def predict(inputs: Arrays) -> Arrays:
         with torch.inference_mode():
             result = module(*(torch.from_numpy(inputs[name]) for name in names))
-        values = result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else [result]
+        values = (
+            result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else [result]
+        )
         return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
 
     return predict

@@ -146,5 +146,7 @@ def _call_factory(spec: ModelSpec) -> nn.Module:
     except Exception as error:  # the user's code may raise anything
         raise CheckpointError(f"factory {spec.checkpoint.factory} failed: {type(error).__name__}: {error}") from error
     if not isinstance(network, torch.nn.Module):
-        raise CheckpointError(f"factory {spec.checkpoint.factory} returned {type(network).__name__}, not a torch module")
+        raise CheckpointError(
+            f"factory {spec.checkpoint.factory} returned {type(network).__name__}, not a torch module"
+        )
     return network

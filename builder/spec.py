@@ -146,5 +146,5 @@ class ModelSpec(SpecModel):
         return self
 
     def triton_name(self, variant: str) -> str:
-        """The name under which the server serves a variant. Nobody parses it: the config's parameters carry the parts."""
+        """The name that the server knows. Nobody parses it: the config's parameters carry the parts."""
         return f"{self.name}_{variant}"

@@ -54,7 +54,7 @@ def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:
     return spec.model_copy(update={"checkpoint": checkpoint, "data": data.model_copy(update=files)})
 
 
-def _explain(path: Path, node: yaml.Node, error: ValidationError) -> str:
+def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
     """The first mistake in a sentence: `file:line: field: what; remedy`."""
     # An unknown field comes first: a typo of a required one is reported as missing too, which would mislead.
     first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
@@ -78,9 +78,9 @@ def _explain(path: Path, node: yaml.Node, error: ValidationError) -> str:
     return f"{path}:{line}: {where + ': ' if where else ''}{message}{remedy}{more}"
 
 
-def _locate(node: yaml.Node, loc: tuple[int | str, ...]) -> tuple[int, str]:
+def _locate(node: yaml.Node | None, loc: tuple[int | str, ...]) -> tuple[int, str]:
     """Line (from 1) of the deepest YAML node on the way to `loc`, and that way as `data.label` or `inputs[0].dims`."""
-    line, where = node.start_mark.line + 1, ""
+    line, where = node.start_mark.line + 1 if node else 1, ""
     for part in loc:
         if isinstance(node, yaml.MappingNode):
             where += f".{part}" if where else str(part)

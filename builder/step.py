@@ -19,8 +19,8 @@ from core.machine import cores, isa_flags, versions
 
 
 class Step(Protocol):
-    """One technique: a frozen dataclass whose fields are its typed configuration. It maps an artifact of format `accepts`
-    to files of format `produces` in a folder of its own, and leaves its source as it was."""
+    """One technique: a frozen dataclass whose fields are its typed configuration. It maps an artifact of format
+    `accepts` to files of format `produces` in a folder of its own, and leaves its source as it was."""
 
     name: ClassVar[str]
     accepts: ClassVar[Format]

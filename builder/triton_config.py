@@ -132,12 +132,10 @@ def _parameters(
 
 
 def _print(config: Any, reasons: dict[str, str]) -> str:
-    """Text format, field by field, each under its reason. A zero max_batch_size is written out: text format drops it."""
+    """Text format, field by field under its reason. A zero max_batch_size is written out: text format drops it."""
     blocks = ["# Made by Trident; a rebuild overwrites it. Wishes belong into the spec, under `serving`."]
-    names = [field.name for field, _ in config.ListFields()]
-    if "max_batch_size" not in names:
-        names.insert(2, "max_batch_size")
-    for name in names:
+    first = ["name", "backend", "max_batch_size"]
+    for name in [*first, *(field.name for field, _ in config.ListFields() if field.name not in first)]:
         reason = f"# {reasons[name]}\n" if reasons.get(name) else ""
         if name == "max_batch_size":
             blocks.append(f"{reason}max_batch_size: {config.max_batch_size}")

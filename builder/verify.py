@@ -1,4 +1,4 @@
-"""Is the variant still the model? Its batch axis, its numbers, its accuracy; and the gates that decide on publishing."""
+"""Is the variant still the model? Its batch axis, numbers and accuracy; and the gates that decide on publishing."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from core.tensors import Arrays
 def prove_axes(predict: Predictor, reference: Predictor, inputs: Arrays, spec: ModelSpec, tolerance: float) -> None:
     """Runs a variant at batch 1, 2, 3 and the spec's maximum, and at the ends of every named axis.
 
-    The answer for a sample must not depend on the batch that it came in; along named axes, where there is no other yard-
-    stick, finite answers of the reference's shape are asked for. Exporters silently fix axes that they were asked to keep
-    dynamic, hence the proof. Raises BatchAxisError.
+    The answer for a sample must not depend on the batch that it came in; along named axes, where there is no other
+    yardstick, finite answers of the reference's shape are asked for. Exporters silently fix axes that they were asked
+    to keep dynamic, hence the proof. Raises BatchAxisError.
     """
     single = _stack([predict(take(inputs, [row])) for row in range(min(3, len(_any(inputs))))])
     for batch in sorted({1, 2, 3, spec.batch.max} & set(range(1, spec.batch.max + 1))):
@@ -47,9 +47,11 @@ def _check(where: str, spec: ModelSpec, run: Callable[[], Arrays], expected: Arr
             raise BatchAxisError(f"output {tensor.name!r} is {got.dtype}, the spec says {tensor.dtype}")
         if not np.isfinite(got.astype(np.float64)).all():
             raise BatchAxisError(f"output {tensor.name!r} at {where} holds NaN or infinity")
-        error_size = float(np.abs(got.astype(np.float64) - want).max(initial=0))
+        error_size = float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max(initial=0))
         if error_size > tolerance * max(1.0, float(np.abs(want).max(initial=0))):
-            raise BatchAxisError(f"output {tensor.name!r} at {where} is off by {error_size:.3g}: the batch axis is broken")
+            raise BatchAxisError(
+                f"output {tensor.name!r} at {where} is off by {error_size:.3g}: the batch axis is broken"
+            )
 
 
 def take(arrays: Arrays, rows: list[int]) -> Arrays:
@@ -94,9 +96,7 @@ def measure(spec: ModelSpec, outputs: Arrays, labels: NDArray[np.generic]) -> Me
 def judge(spec: ModelSpec, original: Arrays, outputs: Arrays, labels: NDArray[np.generic]) -> Verdict:
     """Compares a variant's outputs with the original's on the same samples, and applies the spec's gates."""
     metric, name = METRICS[spec.metric.name], spec.metric.output
-    difference, low, high = paired_difference(
-        metric.score(original[name], labels), metric.score(outputs[name], labels)
-    )
+    difference, low, high = paired_difference(metric.score(original[name], labels), metric.score(outputs[name], labels))
     drop, drop_ci95 = -difference, (-high, -low)
     limit = spec.gates.max_drop_fraction
     gate = Gate(

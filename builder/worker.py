@@ -163,7 +163,9 @@ class Workshop:
             return self._pool.submit(function, *arguments).result()
         except BrokenProcessPool:
             self._pool = None
-            raise StepError(f"the build process died, most likely in native code; its last words are in {self.log}") from None
+            raise StepError(
+                f"the build process died, most likely in native code; its last words are in {self.log}"
+            ) from None
 
     def close(self) -> None:
         """Ends the child; a running call is not waited for."""

@@ -175,6 +175,8 @@ class LoadWindow(ResultModel):
     p95_ms: float | None
     p99_ms: float | None
     mean_ms: float | None
+    accuracy: Annotated[Fraction | None, Field(description="the metric over the window's good answers")] = None
+    generator_cores: Annotated[float | None, Field(description="CPU cores that the load generator kept busy")] = None
     server: ServerDelta | None = None
 
 

@@ -1,0 +1,1 @@
+"""The highest layer: the command line, comparison and tables. May import everything below."""

@@ -11,7 +11,7 @@ from builder.artifact import Artifact, Format
 
 @dataclass(frozen=True)
 class ToOpenVino:
-    """Converts the graph. OpenVINO compresses weights to FP16 unless told not to, so an "FP32" file would not be one."""
+    """Converts the graph. Left alone, OpenVINO compresses weights to FP16, and an "FP32" file would not be one."""
 
     name: ClassVar[str] = "to_openvino"
     accepts: ClassVar[Format] = "onnx"

@@ -35,8 +35,10 @@ class TraceTorchScript:
 
         network = load_torch(source.spec)
         with torch.no_grad():
-            traced = torch.jit.trace(network, example_inputs(source.spec), check_trace=False)
-            torch.jit.save(torch.jit.freeze(traced), out_dir / "model.pt")  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+                network, example_inputs(source.spec), check_trace=False
+            )
+            torch.jit.save(torch.jit.freeze(traced), out_dir / "model.pt")
 
 
 def example_inputs(spec: ModelSpec, batch: int = 2) -> tuple[Tensor, ...]:

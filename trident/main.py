@@ -1,0 +1,148 @@
+"""The command line's front: parses, runs one sub-command, turns errors into a sentence and an exit code.
+
+Sub-commands are imported only when they run, so that `trident --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import Final, NoReturn
+
+from core.errors import TridentError
+
+# Name -> one line of help. The command is `run(options)` in trident/commands/<name>.py, its options stand in _OPTIONS.
+COMMANDS: Final = {
+    "build": "make, verify and publish the variants of one or more specs",
+    "serve": "serve a model repository on NVIDIA's Triton, on this machine, until Ctrl-C",
+    "infer": "send .npy, .npz or image files to a served model",
+    "loadtest": "load every variant of a model and write the comparison",
+    "list": "show what a model repository holds",
+}
+
+EPILOG: Final = """exit codes:
+  0    done
+  1    something that should not happen; please report it
+  2    the command line is off
+  3    a spec, checkpoint or data file cannot be used
+  4    at least one variant failed to build (the others are published)
+  5    the model repository cannot be read or written
+  6    the server cannot be found, started or kept alive
+  7    an inference request was refused or failed
+  8    a load test cannot be run or trusted
+  130  interrupted"""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point of `trident`. Always ends in SystemExit."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        code = importlib.import_module(f"trident.commands.{options.command}").run(options)
+        sys.stdout.flush()
+    except TridentError as error:
+        print(f"trident {options.command}: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print(f"trident {options.command}: interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        # The reader (`| head`) has gone. Nothing more can be said there, not even by the interpreter's own flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    raise SystemExit(code)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all sub-commands."""
+    parser = argparse.ArgumentParser(
+        prog="trident",
+        description="One trained checkpoint in; a Triton model repository of verified, optimized variants out.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        sub = subparsers.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", epilog=EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        _OPTIONS[name](sub)
+        sub.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to standard error")
+    return parser
+
+
+def _repository(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
+
+
+def _artifacts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--artifacts", type=Path, default=Path("artifacts"), help="cache, samples and reports; default: %(default)s"
+    )
+
+
+def _build(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("specs", type=Path, nargs="+", metavar="SPEC", help="YAML specs, e.g. examples/fashion/model.yaml")
+    _repository(parser)
+    _artifacts(parser)
+    parser.add_argument("--staging", type=Path, help="where new models are staged; default: beside the repository")
+    parser.add_argument("--retire", action="store_true", help="remove the published version of a variant now rejected")
+    parser.add_argument("--prune", action="store_true", help="remove published variants that are no longer in the spec")
+
+
+def _serve(parser: argparse.ArgumentParser) -> None:
+    _repository(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind; default: %(default)s, this machine only")
+    parser.add_argument("--http-port", type=_port, default=8000, help="0 takes a free one; default: %(default)s")
+    parser.add_argument("--grpc-port", type=_port, default=8001, help="0 takes a free one; default: %(default)s")
+    parser.add_argument("--metrics-port", type=_port, default=8002, help="0 takes a free one; default: %(default)s")
+    parser.add_argument("--run-dir", type=Path, help="logs and assembled backends; default: artifacts/server/<pid>")
+    parser.add_argument("--models", nargs="*", default=[], metavar="NAME", help="serve only these; default: all")
+
+
+def _infer(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="the name that the server knows, e.g. fashion_openvino_int8")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".npy, .npz, or images (several: one batch)")
+    parser.add_argument("--url", help="host:port; default: 127.0.0.1:8000 for http, 127.0.0.1:8001 for grpc")
+    parser.add_argument("--protocol", choices=("http", "grpc"), default="http", help="default: %(default)s")
+    parser.add_argument("--timeout", type=float, default=30, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write the outputs there as arrays")
+
+
+def _loadtest(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="the model's name in its spec; default: the only one that was built")
+    _repository(parser)
+    _artifacts(parser)
+    parser.add_argument("--url", help="a running server, host:port (HTTP); default: start the embedded one")
+    parser.add_argument("--out", type=Path, help="default: <artifacts>/<model>/loadtest")
+    parser.add_argument("--users", type=_positive, nargs="+", default=[1, 4, 16], help="user levels; default: 1 4 16")
+    parser.add_argument("--seconds", type=float, default=4.0, help="length of one window; default: %(default)s")
+    parser.add_argument("--passes", type=_positive, default=2, help="times that each level is run; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=1, help="of the order of variants; default: %(default)s")
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    _repository(parser)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+_OPTIONS: Final = {"build": _build, "serve": _serve, "infer": _infer, "loadtest": _loadtest, "list": _list}
+
+
+if __name__ == "__main__":
+    main()
