@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,7 +22,7 @@ from builder.triton_config import make_config
 from builder.worker import Built, Workplace, Workshop, build_variant, examine_original
 from core.errors import InputError, TridentError
 from core.files import sha256_file, sha256_parts, write_atomically
-from core.machine import cores, describe, isa_flags, versions
+from core.machine import cores, describe, isa_flags, now, versions
 from core.results import BuildReport, BuildRow, MetricValue, ModelBuild, Passport, ResultModel, Sha256
 from core.samples import read_pack
 
@@ -336,8 +335,3 @@ def _stale(builder: _ModelBuilder) -> tuple[str, ...]:
             if builder.options.prune:
                 _retire(builder, name)
     return () if builder.options.prune else tuple(stale)
-
-
-def now() -> str:
-    """The time in UTC, as result files write it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -67,6 +68,11 @@ def describe() -> Machine:
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
     )
+
+
+def now() -> str:
+    """The time in UTC, as result files write it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:

@@ -1,0 +1,64 @@
+# `make` or `make help` lists what there is. Every target sets the environment up first where that is needed.
+#
+# Plain torch from the default index brings several GB of CUDA packages, which nothing here needs on a CPU. To get the CPU build
+# instead, point pip at PyTorch's own CPU index (its address is on PyTorch's "Get started" page), for example:
+#   PIP_EXTRA_INDEX_URL=<PyTorch's CPU index> make setup
+#   make setup PIP_ARGS="--index-url <a mirror> --extra-index-url <PyTorch's CPU index>"
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+MODEL ?=
+
+# What `build-repo` builds: SPEC=path names one; else the user's own specs; while there are none, the example.
+# MODEL is needed for a load test only where more than one was built.
+SPECS = $(or $(SPEC),$(wildcard models/*.yaml),examples/fashion/model.yaml)
+
+TRIDENT = $(VENV)/bin/trident
+INSTALLED = $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build-repo serve loadtest demo test check clean distclean
+
+help:  ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "Settings: PYTHON=python3.12  SPEC=models/mine.yaml  MODEL=mine  PIP_ARGS=...  PYTEST_ARGS=..."
+
+setup: $(INSTALLED)  ## Make .venv and install everything at the tested versions
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || { \
+	  echo "Building and serving needs Python 3.11 or 3.12, and '$(PYTHON)' is" \
+	    "$$('$(PYTHON)' --version 2>/dev/null || echo missing): name one, as in make PYTHON=python3.12." >&2; exit 1; }
+	'$(PYTHON)' -m venv $(VENV)
+	$(VENV)/bin/python -m pip install $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+build-repo: $(INSTALLED)  ## Build every spec in models/ (the example while there is none) into model_repository/
+	$(TRIDENT) build $(SPECS)
+
+serve: $(INSTALLED)  ## Serve model_repository/ on 127.0.0.1 until Ctrl-C
+	@$(TRIDENT) serve
+
+loadtest: $(INSTALLED)  ## Load-test every variant in model_repository/ on a server of its own
+	$(TRIDENT) loadtest $(MODEL)
+
+demo: build-repo  ## Build, serve, load-test and compare: the table ends in artifacts/demo
+	$(TRIDENT) loadtest $(MODEL) --out artifacts/demo
+
+test: $(INSTALLED)  ## Run all the tests; skipped ones are listed with their reasons
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+check: $(INSTALLED)  ## Lint, format check, types
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+clean:  ## Remove what was generated: artifacts, the built repository, caches
+	rm -rf artifacts build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .model_repository.staging
+	find model_repository -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: clean  ## The same, and the environment
+	rm -rf $(VENV)

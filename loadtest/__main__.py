@@ -1,0 +1,40 @@
+"""`python -m loadtest PLAN.json --out FOLDER`: runs a plan, telling its progress as JSON lines on standard output.
+
+A process of its own, since importing Locust patches the whole process for gevent. Exit codes: see `core.errors`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from core.errors import TridentError
+from loadtest.events import LoadEvent
+from loadtest.plan import read_plan
+
+
+def tell(event: LoadEvent) -> None:
+    """Prints an event at once."""
+    print(event.model_dump_json(), flush=True)
+
+
+def main() -> int:
+    """Runs the plan named on the command line. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m loadtest", description="Load-test the variants of one model.")
+    parser.add_argument("plan", type=Path, metavar="PLAN.json", help="what to do (loadtest.LoadPlan)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for load.json and requests.csv")
+    arguments = parser.parse_args()
+    try:
+        plan = read_plan(arguments.plan)
+        from loadtest.session import run  # imports Locust
+
+        run(plan, arguments.out, tell)
+    except TridentError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

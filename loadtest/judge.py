@@ -1,0 +1,136 @@
+"""From raw requests to results. Pure functions of what was recorded.
+
+A window begins with its first request, on a server that is otherwise idle, and ends with the last answer. So each
+request belongs to exactly one window, the ones under way when its time is up included, and the server's counters, read
+while nothing is under way, must agree. Percentiles come from the raw latencies of the good answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.counters import ModelStatistics
+from core.metrics import METRICS, Scores, wilson
+from core.results import LoadWindow, MetricValue, ServedAccuracy, ServerDelta
+from core.samples import SamplePack
+from loadtest.job import Exchange
+from loadtest.plan import Step, Target
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """The requests of a run as columns `[n]`. `good` tells those that were answered as they should be; `scores` are
+    their scores against the labels, `decisions` what was scored, both for the good ones only. `first_failure` says why
+    the first of the others failed."""
+
+    samples: NDArray[np.int64]
+    began_s: NDArray[np.float64]
+    latency_ms: NDArray[np.float64]
+    good: NDArray[np.bool_]
+    scores: Scores
+    decisions: NDArray[np.generic]
+    first_failure: str
+
+    @property
+    def failures(self) -> int:
+        """How many requests were not answered, or not as they should be."""
+        return int((~self.good).sum())
+
+    @property
+    def start_s(self) -> NDArray[np.float64]:
+        """When each request left, from the first one's leaving, `[n]`."""
+        start_s: NDArray[np.float64] = self.began_s - self.began_s.min(initial=np.inf)
+        return start_s
+
+    @property
+    def seconds(self) -> float:
+        """From the first request's leaving to the last answer's arrival."""
+        return float((self.start_s + self.latency_ms / 1000).max(initial=0.0))
+
+
+def record(exchanges: Sequence[Exchange], pack: SamplePack) -> Recorded:
+    """The exchanges as columns, their answers scored against the pack's labels."""
+    metric, golden = METRICS[pack.info.metric], pack.goldens[pack.info.metric_output]
+    samples = np.array([exchange.sample for exchange in exchanges], np.int64)
+    good = np.array([not exchange.failure for exchange in exchanges], bool)
+    answers = np.frombuffer(b"".join(exchange.answer for exchange in exchanges), golden.dtype)
+    outputs = answers.reshape(int(good.sum()), *golden.shape[1:])
+    return Recorded(
+        samples=samples,
+        began_s=np.array([exchange.began_s for exchange in exchanges], np.float64),
+        latency_ms=np.array([exchange.latency_ms for exchange in exchanges], np.float64),
+        good=good,
+        scores=metric.score(outputs, pack.labels[samples[good]]) if len(outputs) else np.zeros(0),
+        decisions=metric.decide(outputs) if len(outputs) else np.zeros(0),
+        first_failure=next((exchange.failure for exchange in exchanges if exchange.failure), ""),
+    )
+
+
+def judge_window(step: Step, recorded: Recorded, counted: ModelStatistics, cpu_s: float) -> LoadWindow:
+    """The row of one window. Throughput counts good answers; without any, there are no percentiles."""
+    latency_ms = recorded.latency_ms[recorded.good]
+    p50, p95, p99 = np.percentile(latency_ms, (50, 95, 99)).tolist() if len(latency_ms) else (None, None, None)
+    return LoadWindow(
+        variant=step.target.variant,
+        triton_name=step.target.triton_name,
+        protocol="http",
+        users=step.users,
+        pass_number=step.pass_number,
+        seconds=recorded.seconds,
+        requests=len(recorded.samples),
+        failures=recorded.failures,
+        throughput_rps=len(latency_ms) / recorded.seconds,
+        p50_ms=p50,
+        p95_ms=p95,
+        p99_ms=p99,
+        mean_ms=float(latency_ms.mean()) if len(latency_ms) else None,
+        accuracy=float(recorded.scores.mean()) if len(latency_ms) else None,
+        generator_cores=cpu_s / recorded.seconds,
+        server=server_delta(counted),
+    )
+
+
+def server_delta(counted: ModelStatistics) -> ServerDelta:
+    """The server's counters over a window, durations as means over its requests."""
+    requests, executions = max(1, counted.requests), max(1, counted.executions)
+    return ServerDelta(
+        requests=counted.requests,
+        failures=counted.failures,
+        executions=counted.executions,
+        mean_batch=counted.inferences / executions,
+        queue_ms=counted.queue_ns / requests / 1e6,
+        compute_ms=counted.compute_ns / requests / 1e6,
+    )
+
+
+def judge_accuracy(
+    target: Target, recorded: Recorded, pack: SamplePack, in_process: NDArray[np.generic] | None
+) -> ServedAccuracy:
+    """The metric over the samples that were answered, failures being counted apart; and the share of them whose
+    decision is the one that the variant took in process (`in_process`: its outputs `[count, ...]`)."""
+    metric = METRICS[pack.info.metric]
+    agreement = None
+    if in_process is not None and len(recorded.decisions):
+        expected = metric.decide(in_process)[recorded.samples[recorded.good]]
+        agreement = float((recorded.decisions == expected).mean())
+    return ServedAccuracy(
+        variant=target.variant,
+        triton_name=target.triton_name,
+        protocol="http",
+        samples=len(recorded.samples),
+        failures=recorded.failures,
+        metric=MetricValue(
+            name=metric.name,
+            value=float(recorded.scores.mean()),
+            ci95=wilson(recorded.scores),
+            samples=len(recorded.scores),
+            higher_is_better=metric.higher_is_better,
+        )
+        if len(recorded.scores)
+        else None,
+        agreement=agreement,
+    )

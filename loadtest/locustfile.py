@@ -1,0 +1,72 @@
+"""Locust's own command line and web page for one served model, with the same users as `trident loadtest`:
+
+    TRIDENT_PACK=artifacts/fashion TRIDENT_MODEL=fashion_onnx_fp32 \\
+        locust -f loadtest/locustfile.py --host http://127.0.0.1:8000 --web-host 127.0.0.1
+
+`--headless -u 8 -t 30s` runs it without the page. Locust rounds its percentiles; how many answers were right is logged
+when a test stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+from locust import events
+from locust.env import Environment
+
+from core.errors import TridentError, UsageError
+from core.metrics import METRICS
+from core.samples import SamplePack, read_pack
+from loadtest.job import Exchange, Job, until
+from loadtest.user import InferUser
+from loadtest.wire import encode_pack
+
+ANSWER_TIMEOUT_S = 30.0
+
+
+class TritonUser(InferUser):
+    """The user that Locust starts. Its job is set once the command line has been read."""
+
+
+def read_environment() -> tuple[SamplePack, str]:
+    """The sample pack and the model's name on the server. Raises UsageError saying what to set."""
+    folder, model = os.environ.get("TRIDENT_PACK"), os.environ.get("TRIDENT_MODEL")
+    if not folder or not model:
+        raise UsageError(
+            "set TRIDENT_PACK to the folder of a sample pack, such as artifacts/fashion, and TRIDENT_MODEL to the name "
+            "of a model on the server, such as fashion_onnx_fp32"
+        )
+    return read_pack(Path(folder)), model
+
+
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def prepare(environment: Environment, **_: object) -> None:
+    """Reads the pack, gives the users their job, and counts right answers."""
+    try:
+        pack, model = read_environment()
+    except TridentError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    metric, golden = METRICS[pack.info.metric], pack.goldens[pack.info.metric_output]
+    order = until(math.inf, pack.info.count, "locustfile")
+    TritonUser.job = Job(model, encode_pack(pack), golden[:1].nbytes, order, ANSWER_TIMEOUT_S)
+    scores: list[float] = []
+
+    def keep_score(context: dict[str, Exchange], **_: object) -> None:
+        exchange = context["exchange"]
+        if not exchange.failure:
+            output = np.frombuffer(exchange.answer, golden.dtype).reshape(1, *golden.shape[1:])
+            scores.append(metric.score(output, pack.labels[[exchange.sample]])[0])
+
+    def tell_score(**_: object) -> None:
+        if scores:
+            logging.info("%s of the %d answers under load: %.4f", metric.name, len(scores), np.mean(scores))
+
+    environment.events.request.add_listener(keep_score)
+    environment.events.test_start.add_listener(lambda **_: scores.clear())
+    environment.events.test_stop.add_listener(tell_score)

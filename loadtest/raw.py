@@ -1,0 +1,48 @@
+"""The raw requests, one row each, for whoever wants to judge for themselves."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from loadtest.judge import Recorded
+
+COLUMNS = ("variant", "users", "pass", "start_s", "latency_ms", "ok", "correct")
+
+
+class RawRequests:
+    """Writes `requests.csv`. Pass 0 is the served accuracy; `start_s` counts from the window's first request; `correct`
+    is the metric's score, and empty where `ok` is 0."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("w", newline="")
+        self._writer = csv.writer(self._file)
+        self._writer.writerow(COLUMNS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def write(self, variant: str, users: int, pass_number: int, recorded: Recorded) -> None:
+        """Adds the requests of one run, in the order in which they were answered."""
+        correct = np.full(len(recorded.good), "", object)
+        correct[recorded.good] = recorded.scores.astype(int)
+        self._writer.writerows(
+            (variant, users, pass_number, f"{start_s:.6f}", f"{latency_ms:.4f}", int(good), score)
+            for start_s, latency_ms, good, score in zip(
+                recorded.start_s.tolist(),
+                recorded.latency_ms.tolist(),
+                recorded.good.tolist(),
+                correct.tolist(),
+                strict=True,
+            )
+        )

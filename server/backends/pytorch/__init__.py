@@ -1,0 +1,1 @@
+"""Triton's backend of this name, in Python."""

@@ -1,0 +1,43 @@
+"""The server's child processes: one stub a model instance, found and recognised by its command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Stub:
+    """A stub process. Its command line is unique, as it holds the name of its shared-memory region."""
+
+    pid: int
+    model: str
+    region: str
+    command: bytes
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs; a dead one that nobody has waited for yet has an empty command line."""
+        return _command(self.pid) == self.command
+
+
+def find_stubs(prefix: str) -> tuple[Stub, ...]:
+    """All stubs whose region's name starts with `prefix`."""
+    pids = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
+    stubs = (_parse(pid, _command(pid), prefix) for pid in pids)
+    return tuple(stub for stub in stubs if stub)
+
+
+def _parse(pid: int, command: bytes, prefix: str) -> Stub | None:
+    # <stub> <repository>/<model>/<version>/<file> <region> ...
+    words = command.decode(errors="replace").split("\0")
+    if len(words) < 3 or not words[2].startswith(prefix) or "/" not in words[1]:
+        return None
+    return Stub(pid, Path(words[1]).parent.parent.name, words[2], command)
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

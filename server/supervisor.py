@@ -1,0 +1,171 @@
+"""Keeps a server alive: starts it, waits until its models give right answers, restarts it when it dies or hangs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from server import regions
+from server.assemble import assembled
+from server.budget import RestartBudget
+from server.errors import GaveUpError, PortError, StartError
+from server.life import Life, Place
+from server.locate import find
+from server.options import ModelState, ServeOptions
+from server.ports import Ports, reachable, reserve
+from server.repository import find_models
+
+POLL_S: Final = 0.05
+PORT_ATTEMPTS: Final = 3  # a free port may be taken by another process before the server has it
+
+
+class Server:
+    """One served repository. Use it as a context manager, or `start()` and `stop()`.
+
+    All that happens is told to `tell`, one sentence each, from a thread of this object's own. That thread starts,
+    watches and stops the server; the properties may be read from any thread.
+    """
+
+    def __init__(self, options: ServeOptions, tell: Callable[[str], None] = lambda _sentence: None) -> None:
+        self._options, self._tell = options, tell
+        self._stopping, self._up = threading.Event(), threading.Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="server")
+        self._keeper: Future[None] | None = None
+        self._ports: Ports = (options.http_port, options.grpc_port, options.metrics_port)
+        self._life: Life | None = None
+        self.log = (options.run_dir or Path("artifacts", "server", str(os.getpid()))).absolute() / "triton.log"
+        self._cause = ""
+        self.version = ""
+        self.restarts = 0
+
+    @property
+    def http_url(self) -> str:
+        """`host:port` for HTTP."""
+        return f"{reachable(self._options.host)}:{self._ports[0]}"
+
+    @property
+    def grpc_url(self) -> str:
+        """`host:port` for gRPC."""
+        return f"{reachable(self._options.host)}:{self._ports[1]}"
+
+    @property
+    def metrics_url(self) -> str:
+        """`host:port` for Prometheus; its path is `/metrics`."""
+        return f"{reachable(self._options.host)}:{self._ports[2]}"
+
+    @property
+    def pid(self) -> int:
+        """The server's present process, or its last one; 0 before the first."""
+        return self._life.process.pid if self._life else 0
+
+    @property
+    def models(self) -> tuple[ModelState, ...]:
+        """The present state of every served version, and of every model that could not be loaded."""
+        states = self._life.fleet.states.values() if self._life else ()
+        return tuple(state for versions in states for state in versions)
+
+    @property
+    def reloads(self) -> int:
+        """How often the present server has loaded a model again."""
+        return self._life.fleet.reloads if self._life else 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def begin(self) -> None:
+        """Begins to start and returns at once; then ask `is_up` and `ended`."""
+        self._keeper = self._pool.submit(self._keep)
+
+    def start(self) -> None:
+        """Returns when every model is ready or known not to be, and at least one is. Raises ServerError."""
+        self.begin()
+        try:
+            while not self._up.wait(POLL_S) and not self.ended():
+                pass
+        finally:
+            if not self._up.is_set():
+                self.stop()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has come up once."""
+        return self._up.is_set()
+
+    def ended(self, wait_s: float = 0.0) -> bool:
+        """Whether it is down for good, waiting so long for that. Raises the ServerError that brought it down."""
+        if self._keeper:
+            try:
+                self._keeper.result(wait_s)
+            except TimeoutError:
+                return False
+        return True
+
+    def stop(self) -> None:
+        """Drains and stops the server and removes all that it left. Raises the ServerError that brought it down before,
+        if one did."""
+        self._stopping.set()
+        self._pool.shutdown()
+        self.ended()
+
+    def _keep(self) -> None:
+        """All that this object's thread does."""
+        options = self._options
+        names, installation = find_models(options.repository, options.models), find()
+        try:
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            with regions.leased_prefix() as prefix, assembled(installation, options.repository) as assembly:
+                place = Place(options, installation, assembly, names, prefix, self.log, self._stopping, self._tell)
+                self._keep_alive(place)
+        except OSError as error:
+            raise StartError(f"the server cannot run: {error}; its folder is {self.log.parent}") from error
+
+    def _keep_alive(self, place: Place) -> None:
+        budget = RestartBudget(self._options.restart_limit, self._options.restart_window_s)
+        self._first_life(place)
+        while not self._stopping.is_set():
+            delay_s = budget.spend()
+            if delay_s is None:
+                raise GaveUpError(
+                    f"the server ended {budget.limit + 1} times within {budget.window_s:g} s, the last time because it "
+                    f"{self._cause}; its log is {self.log}"
+                )
+            self._tell(f"the server {self._cause}; it is started again")
+            self._stopping.wait(delay_s)
+            self.restarts += 1
+            try:
+                self._live(place)
+            except (StartError, PortError) as error:
+                self._cause = f"could not start again: {error}"
+
+    def _first_life(self, place: Place) -> None:
+        wanted = (self._options.http_port, self._options.grpc_port, self._options.metrics_port)
+        for attempt in range(1, PORT_ATTEMPTS + 1):
+            self._ports = reserve(self._options.host, wanted)
+            try:
+                self._live(place)
+                break
+            except PortError:
+                if attempt == PORT_ATTEMPTS:
+                    raise
+
+    def _live(self, place: Place) -> None:
+        """One life; leaves in `_cause` what ended it."""
+        self._life = life = Life(place, self._ports)
+        try:
+            if life.come_up():
+                self.version = life.probe.server_version()
+                self._up.set()
+                self._cause = life.watch()
+        finally:
+            life.end()

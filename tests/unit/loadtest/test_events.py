@@ -1,0 +1,58 @@
+"""What a load test says about its progress."""
+
+from __future__ import annotations
+
+from core.results import LoadWindow, MetricValue, ServedAccuracy, ServerDelta
+from loadtest.events import describe_accuracy, describe_window
+
+WINDOW = LoadWindow(
+    variant="onnx_fp32",
+    triton_name="digits_onnx_fp32",
+    protocol="http",
+    users=4,
+    pass_number=1,
+    seconds=4.0,
+    requests=4000,
+    failures=0,
+    throughput_rps=999.7,
+    p50_ms=3.456,
+    p95_ms=4.0,
+    p99_ms=5.0,
+    mean_ms=3.5,
+    server=ServerDelta(requests=4003, failures=0, executions=2000, mean_batch=2.0, queue_ms=0.1, compute_ms=1.0),
+)
+ACCURACY = ServedAccuracy(
+    variant="onnx_fp32",
+    triton_name="digits_onnx_fp32",
+    protocol="http",
+    samples=2000,
+    failures=0,
+    metric=MetricValue(name="top1", value=0.9215, ci95=(0.91, 0.93), samples=2000),
+    agreement=0.9995,
+)
+
+
+def test_a_window_in_words() -> None:
+    assert describe_window(WINDOW, "") == "onnx_fp32, 4 users: 1000 requests/s, p50 3.46 ms, none failed"
+
+
+def test_a_window_of_failures_says_why() -> None:
+    failed = WINDOW.model_copy(update={"failures": 4000, "p50_ms": None, "throughput_rps": 0.0, "users": 1})
+    words = describe_window(failed, "HTTP 503: full")
+    assert words == "onnx_fp32, 1 user: 0 requests/s, no good answer, 4000 failed, the first with HTTP 503: full"
+
+
+def test_a_window_that_others_disturbed_says_so() -> None:
+    words = describe_window(WINDOW.model_copy(update={"requests": 3900}), "")
+    assert words.endswith("the server counted 4003 requests where 3900 were sent: it has other clients")
+
+
+def test_a_served_accuracy_in_words() -> None:
+    words = describe_accuracy(ACCURACY, "")
+    assert words == "onnx_fp32: top1 92.15%, 99.95% decided as in process, 2000 samples, none failed"
+
+
+def test_a_served_accuracy_without_answers_says_why() -> None:
+    failed = ACCURACY.model_copy(update={"metric": None, "agreement": None, "failures": 2000})
+    words = describe_accuracy(failed, "HTTP 400: no")
+    assert words == "onnx_fp32: no good answer, 2000 samples, 2000 failed, the first with HTTP 400: no"

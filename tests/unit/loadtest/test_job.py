@@ -1,0 +1,30 @@
+"""The order in which samples are sent."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+from loadtest.job import once, until
+
+
+def test_once_sends_each_sample_once_in_an_order_of_its_own() -> None:
+    order = list(once(100, "a"))
+    assert sorted(order) == list(range(100))
+    assert order != sorted(order)
+    assert order == list(once(100, "a")) != list(once(100, "b"))
+
+
+def test_a_window_goes_round_all_samples() -> None:
+    rounds = list(itertools.islice(until(60.0, 10, "a"), 30))
+    assert [sorted(rounds[i : i + 10]) for i in (0, 10, 20)] == [list(range(10))] * 3
+
+
+def test_a_windows_clock_starts_with_the_first_sample_and_then_it_ends_for_all() -> None:
+    order = until(0.2, 10, "a")
+    time.sleep(0.25)  # the time under test is not waiting for anything
+    assert next(order, None) is not None
+    deadline_s = time.perf_counter() + 0.2
+    while time.perf_counter() < deadline_s:
+        pass
+    assert [next(order, None) for _ in range(3)] == [None] * 3

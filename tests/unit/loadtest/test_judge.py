@@ -1,0 +1,120 @@
+"""From raw requests to rows, with figures that can be worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from client.counters import ModelStatistics
+from core.metrics import wilson
+from core.samples import SamplePack, SamplePackInfo
+from core.tensors import TensorSpec
+from loadtest.job import Exchange
+from loadtest.judge import judge_accuracy, judge_window, record, server_delta
+from loadtest.plan import Step, Target
+from loadtest.raw import COLUMNS, RawRequests
+
+INFO = SamplePackInfo(
+    model="digits",
+    count=4,
+    inputs=(TensorSpec(name="x", dims=(2,)),),
+    outputs=(TensorSpec(name="logits", dims=(3,)),),
+    metric="top1",
+    metric_output="logits",
+    sha256="0" * 64,
+)
+GOLDEN = np.eye(4, 3, dtype=np.float32)  # decides 0, 1, 2, 0
+PACK = SamplePack(INFO, {"x": np.zeros((4, 2), np.float32)}, {"logits": GOLDEN}, np.array([0, 1, 2, 1]))
+TARGET = Target(variant="a", triton_name="digits_a")
+STEP = Step(2, 8, TARGET)
+COUNTED = ModelStatistics(requests=4, failures=1, inferences=6, executions=3, queue_ns=8_000_000, compute_ns=2_000_000)
+
+
+def sent(sample: int, began_s: float, latency_ms: float, decision: int | None = None) -> Exchange:
+    """A request answered with a decision for a class; None is a failure."""
+    if decision is None:
+        return Exchange(sample, began_s, latency_ms, b"", "HTTP 503: full")
+    return Exchange(sample, began_s, latency_ms, np.eye(3, dtype=np.float32)[decision].tobytes())
+
+
+# In the order of their answers; the second began first.
+EXCHANGES = (sent(1, 100.1, 100, 1), sent(0, 100.0, 300, 0), sent(2, 100.2, 200), sent(3, 100.3, 200, 0))
+
+
+def test_a_window_lasts_from_the_first_request_to_the_last_answer() -> None:
+    recorded = record(EXCHANGES, PACK)
+    np.testing.assert_allclose(recorded.start_s, [0.1, 0.0, 0.2, 0.3])
+    assert recorded.seconds == pytest.approx(0.5)
+
+
+def test_a_windows_row_counts_all_requests_and_judges_the_good_ones() -> None:
+    row = judge_window(STEP, record(EXCHANGES, PACK), COUNTED, cpu_s=0.1)
+    assert (row.variant, row.triton_name, row.users, row.pass_number) == ("a", "digits_a", 8, 2)
+    assert (row.requests, row.failures) == (4, 1)
+    assert row.throughput_rps == pytest.approx(3 / 0.5)
+    assert (row.p50_ms, row.mean_ms) == (pytest.approx(200), pytest.approx(200))
+    assert (row.p95_ms, row.p99_ms) == (pytest.approx(290), pytest.approx(298))
+    assert row.accuracy == pytest.approx(2 / 3)  # sample 3 is labelled 1 and answered 0
+    assert row.generator_cores == pytest.approx(0.2)
+
+
+def test_percentiles_come_from_raw_latencies_not_from_buckets() -> None:
+    exchanges = [sent(0, i, 2.6 + i / 1000, 0) for i in range(101)]
+    row = judge_window(STEP, record(exchanges, PACK), COUNTED, cpu_s=0.0)
+    assert (row.p50_ms, row.p95_ms, row.p99_ms) == pytest.approx((2.65, 2.695, 2.699))
+
+
+def test_a_window_without_a_good_answer_has_no_percentiles() -> None:
+    recorded = record([sent(0, 1.0, 50), sent(1, 1.0, 100)], PACK)
+    row = judge_window(STEP, recorded, ModelStatistics(0, 0, 0, 0, 0, 0), cpu_s=0.0)
+    assert (row.requests, row.failures, row.throughput_rps) == (2, 2, 0.0)
+    assert (row.p50_ms, row.p95_ms, row.p99_ms, row.mean_ms, row.accuracy) == (None,) * 5
+    assert recorded.first_failure == "HTTP 503: full"
+
+
+def test_the_servers_counters_become_means() -> None:
+    delta = server_delta(COUNTED)
+    assert (delta.requests, delta.failures, delta.executions) == (4, 1, 3)
+    assert (delta.mean_batch, delta.queue_ms, delta.compute_ms) == (2.0, 2.0, 0.5)
+
+
+def test_a_server_that_did_nothing_has_zeros() -> None:
+    delta = server_delta(ModelStatistics(0, 0, 0, 0, 0, 0))
+    assert (delta.mean_batch, delta.queue_ms, delta.compute_ms) == (0.0, 0.0, 0.0)
+
+
+def test_served_accuracy_is_that_of_the_answered_samples() -> None:
+    row = judge_accuracy(TARGET, record(EXCHANGES, PACK), PACK, in_process=None)
+    assert (row.samples, row.failures) == (4, 1)
+    assert row.metric is not None
+    assert (row.metric.name, row.metric.samples) == ("top1", 3)
+    assert row.metric.value == pytest.approx(2 / 3)
+    assert row.metric.ci95 == wilson(np.array([1.0, 1.0, 0.0]))
+    assert row.agreement is None
+
+
+def test_agreement_compares_decisions_sample_by_sample() -> None:
+    in_process = np.eye(3, dtype=np.float32)[[0, 2, 2, 0]]  # differs at sample 1; sample 2 was not answered
+    row = judge_accuracy(TARGET, record(EXCHANGES, PACK), PACK, in_process)
+    assert row.agreement == pytest.approx(2 / 3)
+
+
+def test_without_any_answer_there_is_no_accuracy() -> None:
+    row = judge_accuracy(TARGET, record([sent(0, 0.0, 1)], PACK), PACK, GOLDEN)
+    assert (row.metric, row.agreement, row.failures) == (None, None, 1)
+
+
+def test_raw_rows_are_written_as_they_were_answered(tmp_path: Path) -> None:
+    with RawRequests(tmp_path / "out" / "requests.csv") as raw:
+        raw.write("a", 8, 2, record(EXCHANGES, PACK))
+    rows = list(csv.reader((tmp_path / "out" / "requests.csv").read_text().splitlines()))
+    assert rows[0] == list(COLUMNS) == ["variant", "users", "pass", "start_s", "latency_ms", "ok", "correct"]
+    assert rows[1:] == [
+        ["a", "8", "2", "0.100000", "100.0000", "1", "1"],
+        ["a", "8", "2", "0.000000", "300.0000", "1", "1"],
+        ["a", "8", "2", "0.200000", "200.0000", "0", ""],
+        ["a", "8", "2", "0.300000", "200.0000", "1", "0"],
+    ]

@@ -1,0 +1,60 @@
+"""`trident infer`: files in, labels or numbers out."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+
+from client import InferenceClient
+from client.inputs import load_inputs
+from client.outputs import Answer, answers
+from core.errors import UsageError
+from core.files import write_atomically
+from core.tensors import Arrays
+from trident.console import result_console
+
+DEFAULT_URLS = {"http": "127.0.0.1:8000", "grpc": "127.0.0.1:8001"}
+
+
+def run(options: argparse.Namespace) -> int:
+    """Sends one request; prints an answer for each sample."""
+    if options.timeout <= 0:
+        raise UsageError(f"--timeout {options.timeout} is no time to wait; give seconds above 0")
+    url = options.url or DEFAULT_URLS[options.protocol]
+    with InferenceClient(url, options.protocol, options.timeout) as client:
+        metadata = client.metadata(options.model)
+        outputs = client.infer(options.model, load_inputs(options.files, metadata))
+    if options.output:
+        _write(options.output, outputs)
+    found = answers(outputs, metadata)
+    if options.json:
+        print(json.dumps([_plain(answer) for answer in found], indent=2))
+        return 0
+    console = result_console()
+    for number, answer in enumerate(found):
+        console.print(f"{number}: {_sentence(answer)}", soft_wrap=True, markup=False)
+    return 0
+
+
+def _write(path: Path, outputs: Arrays) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **outputs)
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _plain(answer: Answer) -> dict[str, object]:
+    guesses = [{"label": guess.label, "probability": guess.probability} for guess in answer.guesses]
+    return {"guesses": guesses, "outputs": answer.values}
+
+
+def _sentence(answer: Answer) -> str:
+    if answer.guesses:
+        return ", ".join(f"{guess.label} {guess.probability:.1%}" for guess in answer.guesses)
+    return ", ".join(f"{name} = {value}" for name, value in answer.values.items())
