@@ -18,18 +18,6 @@ from core.errors import InferenceError
 from core.tensors import Arrays
 
 
-class _WireModel(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    name: str
-    state: str = ""
-    reason: str = ""
-
-
-class _WireRepository(BaseModel):
-    models: tuple[_WireModel, ...] = ()
-
-
 class _WireServer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -75,12 +63,12 @@ class InferenceClient:
         return _WireServer.model_validate(self._transport.server()).version
 
     def metadata(self, model: str, version: str = "") -> ModelMetadata:
-        """What a model takes and gives. Raises UnknownModelError, naming the models that there are."""
+        """What a model takes and gives. Raises UnknownModelError if the server does not have it, or cannot load it."""
         if (model, version) not in self._metadata:
             try:
                 answers = self._transport.metadata(model, version), self._transport.config(model, version)
             except UnknownModelError as error:
-                raise self._unknown(model, version) from error
+                raise self._unknown(model, version, error) from error
             self._metadata[model, version] = parse_metadata(*answers)
         return self._metadata[model, version]
 
@@ -107,21 +95,11 @@ class InferenceClient:
         try:
             return self._transport.infer(model, inputs, outputs)
         except UnknownModelError as error:
-            raise self._unknown(model, "") from error
+            raise self._unknown(model, "", error) from error
         except RefusedError as error:
             raise RefusedError(f"the server refused a request for model {model!r}: {error}") from error
 
-    def _unknown(self, model: str, version: str) -> UnknownModelError:
-        """The error that says which models there are instead, or why this one is not served."""
-        try:
-            models = _WireRepository.model_validate(self._transport.repository()).models
-        except RefusedError as error:
-            return UnknownModelError(f"what answers at {self._address} is no Triton server ({error})")
-        reason = next((one.reason for one in models if one.name == model and one.reason), "")
-        if reason:
-            return UnknownModelError(f"model {model!r} is not being served: {reason.splitlines()[0]}")
-        served = sorted({one.name for one in models if one.state == "READY"})
+    def _unknown(self, model: str, version: str, error: UnknownModelError) -> UnknownModelError:
         wanted = f"model {model!r} version {version}" if version else f"model {model!r}"
-        return UnknownModelError(
-            f"the server at {self._address} does not serve {wanted}; it serves {', '.join(served) or 'none'}"
-        )
+        why = str(error).partition("\n")[0]
+        return UnknownModelError(f"the server at {self._address} does not serve {wanted}: {why}")

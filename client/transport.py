@@ -22,10 +22,6 @@ class Transport(Protocol):
         """Name, version and extensions of the server."""
         ...
 
-    def repository(self) -> object:
-        """The models in the server's repository, each with its state."""
-        ...
-
     def metadata(self, model: str, version: str) -> object:
         """Name, versions, inputs and outputs of a model. `version` "" means the one that the server picks."""
         ...

@@ -32,10 +32,6 @@ class GrpcTransport:
         with self._our_errors():
             return self._client.get_server_metadata(as_json=True, client_timeout=self._timeout_s)
 
-    def repository(self) -> object:
-        with self._our_errors():
-            return self._client.get_model_repository_index(as_json=True, client_timeout=self._timeout_s)
-
     def metadata(self, model: str, version: str) -> object:
         with self._our_errors():
             return self._client.get_model_metadata(model, version, as_json=True, client_timeout=self._timeout_s)

@@ -31,10 +31,6 @@ class HttpTransport:
         with self._our_errors():
             return self._client.get_server_metadata()
 
-    def repository(self) -> object:
-        with self._our_errors():
-            return {"models": self._client.get_model_repository_index()}
-
     def metadata(self, model: str, version: str) -> object:
         with self._our_errors():
             return self._client.get_model_metadata(model, version)

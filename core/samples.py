@@ -60,7 +60,8 @@ def pack_bytes(inputs: Arrays, goldens: Arrays, labels: NDArray[np.generic] | No
 def read_arrays(path: Path) -> Arrays:
     """All arrays of an npz file. Raises InputError if it is missing, damaged or holds pickled objects."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here: numpy leaves a file open that turns out to be no archive.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise InputError(f"{path} is a single array; an .npz archive with named arrays is needed")
             return {name: archive[name] for name in archive.files}

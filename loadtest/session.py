@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from client import InferenceClient
 from client.address import Address, parse_address
 from client.counters import ModelStatistics
 from core.files import write_atomically
+from core.machine import now
 from core.results import LoadReport, LoadWindow, ServedAccuracy
 from core.samples import SamplePack, read_arrays, read_pack
 from loadtest.errors import PlanError
@@ -72,7 +72,7 @@ def run(plan: LoadPlan, out: Path, tell: Callable[[LoadEvent], None]) -> LoadRep
             windows.append(window)
             tell(LoadEvent(kind="window", variant=step.target.variant, done=done, total=total, message=message))
         report = LoadReport(
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            created_at=now(),
             model=plan.model,
             server_version=client.server_version(),
             url=plan.url,

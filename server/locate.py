@@ -46,27 +46,27 @@ def find() -> Installation:
     """The installed Triton, after all checks. Raises a subclass of InstallationError with a sentence that says what is
     missing and how to get it."""
     check_platform(platform.system(), platform.machine(), os.confstr("CS_GNU_LIBC_VERSION") or "")
-    root = _wheel_folder()
+    root = wheel_folder()
     check_numpy(metadata.version("numpy"))
     python = sys.version_info[:2]
     return Installation(
-        binary=_part(root / "bin" / "tritonserver"),
-        python_backend=_part(root / "backends" / "python"),
+        binary=part(root / "bin" / "tritonserver"),
+        python_backend=part(root / "backends" / "python"),
         stub=find_stub(root / "python_backend_stubs", python),
-        libraries=_part(root.parent.parent / "nvidia_pytriton.libs"),
+        libraries=part(root.parent.parent / "nvidia_pytriton.libs"),
         libpython_folder=find_libpython(python, library_folders()),
         version=SERVER_VERSIONS.get(metadata.version(WHEEL), max(SERVER_VERSIONS.values())),
     )
 
 
-def _wheel_folder() -> Path:
+def wheel_folder() -> Path:
     spec = util.find_spec("pytriton")
     if spec is None or not spec.submodule_search_locations:
         raise WheelMissingError(f"Triton is not installed here: the package {WHEEL} is missing; {INSTALL}")
     return Path(next(iter(spec.submodule_search_locations))) / "tritonserver"
 
 
-def _part(path: Path) -> Path:
+def part(path: Path) -> Path:
     if not path.exists():
         raise WheelMissingError(f"{path} is missing: the package {WHEEL} is not installed whole; reinstall it")
     return path

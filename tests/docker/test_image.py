@@ -101,7 +101,10 @@ def engine() -> Iterator[Engine]:
         finally:
             daemon.terminate()
             daemon.wait(timeout=60)
-    shutil.rmtree(folder)
+    mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
+    for mount in reversed([mount for mount in mounts if mount.startswith(f"{folder}/")]):
+        run("umount", mount)  # dockerd leaves a network namespace's
+    run("rm", "-rf", "--one-file-system", folder)
 
 
 @pytest.fixture(scope="module")

@@ -62,8 +62,8 @@ def test_an_answer_counts_only_with_the_right_size(
 
 @contextmanager
 def scripted(*answers: bytes) -> Iterator[tuple[Address, list[int]]]:
-    """A server that gives one answer a request, on one connection until an answer is empty or says close. The list tells
-    the number of requests of each connection."""
+    """A server that gives one answer a request, on one connection until an answer is empty or says close. The list
+    tells the number of requests of each connection."""
     listener = socket.create_server(("127.0.0.1", 0))
     served: list[int] = []
     left = list(answers)

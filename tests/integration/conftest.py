@@ -1,0 +1,5 @@
+"""Fixtures that several modules share; one server serves them all."""
+
+from tests.integration.loadtest_fixtures import served
+
+__all__ = ["served"]

@@ -1,0 +1,1 @@
+"""What several test folders need: small real models, made on the spot."""

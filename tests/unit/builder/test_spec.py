@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+
+from builder.errors import SpecError
+from builder.spec_file import load_spec
+
+EXAMPLE = Path(__file__).parents[3] / "examples/fashion/model.yaml"
+
+# (what to replace, by what, what the sentence must say after the line number's place)
+MISTAKES = {
+    "typo of a field": ("label: label", "lable: label", "data.lable: unknown field; did you mean 'label'?"),
+    "typo of a required field": ("metric: {", "metrik: {", "metrik: unknown field; did you mean 'metric'?"),
+    "unknown variant": ("onnx_fp32, ", "onnx_fp23, ", "variants[1]: 'onnx_fp23' is not known"),
+    "bad name": ("name: fashion", "name: Fashion!", "name: String should match"),
+    "no size": ("dims: [10]", "dims: [0]", "outputs[0].dims[0]"),
+    "unknown data type": ("dtype: float32, dims: [1", "dtype: float31, dims: [1", "unknown data type 'float31'"),
+    "metric of no output": ("output: logits", "output: logit", "metric.output 'logit' is not an output"),
+    "drop without unit": ("1pt", "1%", "gates.max_drop"),
+    "axis without range": ("[1, 28, 28]", "[1, H, 28]", "axes and the names in dims must be the same"),
+    "transform of no input": ("  image:\n    - {op: dec", "  imge:\n    - {op: dec", "preprocess names ['imge']"),
+    "no factory": ("  factory: model.py:build_model\n", "", "state_dict and factory (file.py:function) go together"),
+    "batch of none": ("{max: 32}", "{max: 0}", "batch.max"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_gets_one_sentence_with_file_and_line(tmp_path: Path, mistake: str) -> None:
+    old, new, sentence = MISTAKES[mistake]
+    text = EXAMPLE.read_text()
+    assert old in text
+    path = tmp_path / "model.yaml"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(SpecError) as caught:
+        load_spec(path)
+    message = str(caught.value)
+    assert sentence in message
+    assert "\n" not in message
+    place = message.removeprefix(f"{path}:").split(":")[0]
+    if new and "axes" not in sentence and "metric.output" not in sentence and "preprocess" not in sentence:
+        line = next(i for i, part in enumerate(path.read_text().splitlines(), 1) if new.splitlines()[0] in part)
+        assert int(place) == line
+    else:
+        assert int(place) >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("name: [", ":1: "),
+        ("- a\n- b\n", "a spec is a mapping"),
+        ("", "a spec is a mapping"),
+        ("name: fashion\n", "required, but missing; add it"),
+    ],
+)
+def test_a_file_that_is_no_spec(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "model.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match=sentence):
+        load_spec(path)
+
+
+def test_the_example_is_read_with_its_paths_resolved() -> None:
+    spec = load_spec(EXAMPLE)
+    assert spec.checkpoint.file.is_file()
+    assert spec.data.evaluation.is_file()
+    assert spec.gates.max_drop_fraction == pytest.approx(0.01)
+    assert spec.triton_name("onnx_fp32") == "fashion_onnx_fp32"
