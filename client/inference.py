@@ -74,7 +74,7 @@ class InferenceClient:
 
     def statistics(self, model: str) -> ModelStatistics:
         """The server's counters of a model, all versions together."""
-        self.metadata(model)  # there an unknown model has a code of its own, here it has not
+        self.metadata(model)  # answers an unknown model with a code of its own, as statistics over HTTP do not
         return parse_statistics(self._transport.statistics(model))
 
     def infer(self, model: str, inputs: Arrays | NDArray[np.generic], outputs: tuple[str, ...] | None = None) -> Arrays:

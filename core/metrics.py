@@ -30,7 +30,9 @@ class Metric:
 
 def _top(k: int) -> Callable[[NDArray[np.generic], NDArray[np.generic]], Scores]:
     def score(output: NDArray[np.generic], labels: NDArray[np.generic]) -> Scores:
-        best = np.argsort(output.reshape(len(output), -1), axis=1, kind="stable")[:, -k:]
+        flat = output.reshape(len(output), -1)
+        # Sorted from the last class to the first, so that of equal ones the first is the better, as argmax has it.
+        best = flat.shape[1] - 1 - np.argsort(flat[:, ::-1], axis=1, kind="stable")[:, -k:]
         hits: Scores = (best == labels.reshape(-1, 1)).any(axis=1).astype(np.float64)
         return hits
 

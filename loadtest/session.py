@@ -48,7 +48,8 @@ class Session:
         job = Job(target.triton_name, self.requests, golden[:1].nbytes, order, self.plan.timeout_s)
         before = self.client.statistics(target.triton_name)
         load = generate(job, users, self.address)
-        return load, settled(self.client, target.triton_name, before, len(load.exchanges))
+        answered = sum(not exchange.failure for exchange in load.exchanges)
+        return load, settled(self.client, target.triton_name, before, answered)
 
 
 def run(plan: LoadPlan, out: Path, tell: Callable[[LoadEvent], None]) -> LoadReport:
@@ -127,11 +128,11 @@ def measure(session: Session, step: Step) -> tuple[LoadWindow, str]:
     return row, describe_window(row, recorded.first_failure)
 
 
-def settled(client: InferenceClient, name: str, before: ModelStatistics, sent: int) -> ModelStatistics:
-    """What the server counted since `before`, once that is all that was sent (or it does not become so)."""
+def settled(client: InferenceClient, name: str, before: ModelStatistics, answered: int) -> ModelStatistics:
+    """What the server counted since `before`, once that is all that it answered (or it does not become so)."""
     deadline_s = time.monotonic() + SETTLE_S
     while True:
         counted = client.statistics(name) - before
-        if counted.requests + counted.failures >= sent or time.monotonic() > deadline_s:
+        if counted.requests >= answered or time.monotonic() > deadline_s:
             return counted
         time.sleep(SETTLE_POLL_S)

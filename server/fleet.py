@@ -106,8 +106,14 @@ class Fleet:
             self._probe.unload(model)
         except (AnswerError, NoAnswerError) as error:
             self._tell(f"{model} could not be unloaded: {error}")
+        self._kill_stubs(model)  # the server forgets one that hangs, and its memory with it
         self._stubs = find_stubs(self._shm_prefix)
         regions.remove(self._shm_prefix, keep={stub.region for stub in self._stubs})
+
+    def _kill_stubs(self, model: str) -> None:
+        for stub in find_stubs(self._shm_prefix):
+            if stub.model == model:
+                stub.kill()
 
     def _check_goldens(self) -> None:
         for model, states in self.states.items():
@@ -119,5 +125,6 @@ class Fleet:
                 except (AnswerError, NoAnswerError):
                     continue  # the server's own health is watched elsewhere
                 if complaint:
+                    self._kill_stubs(model)  # it may hang, and unloading would wait for it
                     self._plan(model, complaint)
                     break

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+KILL_DEADLINE_S: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -19,6 +26,14 @@ class Stub:
     def alive(self) -> bool:
         """Whether it still runs; a dead one that nobody has waited for yet has an empty command line."""
         return _command(self.pid) == self.command
+
+    def kill(self) -> None:
+        """Ends it at once, and waits until it is gone."""
+        deadline = time.monotonic() + KILL_DEADLINE_S
+        while self.alive and time.monotonic() < deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+            time.sleep(0.005)
 
 
 def find_stubs(prefix: str) -> tuple[Stub, ...]:

@@ -40,6 +40,7 @@ class Server:
         self._life: Life | None = None
         self.log = (options.run_dir or Path("artifacts", "server", str(os.getpid()))).absolute() / "triton.log"
         self._cause = ""
+        self.shm_prefix = ""  # what the names of its shared-memory regions begin with
         self.version = ""
         self.restarts = 0
 
@@ -125,6 +126,7 @@ class Server:
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with regions.leased_prefix() as prefix, assembled(installation, options.repository) as assembly:
+                self.shm_prefix = prefix
                 place = Place(options, installation, assembly, names, prefix, self.log, self._stopping, self._tell)
                 self._keep_alive(place)
         except OSError as error:

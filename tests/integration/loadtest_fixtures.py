@@ -76,15 +76,17 @@ def pair() -> onnx.GraphProto:
     )
 
 
-def write_model(repository: Path, name: str, graph: onnx.GraphProto, parameters: dict[str, str]) -> None:
-    """Puts a model as version 1 into a repository, with dynamic batching and one thread."""
+def write_model(
+    repository: Path, name: str, graph: onnx.GraphProto, parameters: dict[str, str], max_queue_size: int = 0
+) -> None:
+    """Puts a model as version 1 into a repository, with dynamic batching. A queue size of 0 is no limit."""
     version = repository / name / "1"
     version.mkdir(parents=True)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, version / "model.onnx")
     config = triton.ModelConfig(name=name, backend="onnxruntime", max_batch_size=MAX_BATCH)
-    config.dynamic_batching.SetInParent()
+    config.dynamic_batching.default_queue_policy.max_queue_size = max_queue_size
     config.instance_group.add(kind=triton.ModelInstanceGroup.KIND_CPU, count=1)
     for values, fields in ((graph.input, config.input), (graph.output, config.output)):
         for value in values:
@@ -116,13 +118,14 @@ def write_digits_pack(folder: Path, labels: NDArray[np.int64]) -> None:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`digits`, `rotated` (the same with its classes shifted by one, so always wrong) and `pair`, behind the real Triton;
-    a pack whose labels are what `digits` answers, but for every tenth."""
+    """The models `digits`, `rotated` (its classes shifted by one, so nearly always wrong), `narrow` (a queue of one)
+    and `pair` behind the real Triton; a pack whose labels are what `digits` answers, but for every tenth."""
     root = tmp_path_factory.mktemp("served")
     repository = root / "repository"
     parameters = {"trident.model": "digits", "trident.variant": "onnx_fp32", "trident.labels": '["cat", "dog", "eel"]'}
     write_model(repository, "digits", digits(WEIGHTS), parameters)
     write_model(repository, "rotated", digits(np.roll(WEIGHTS, 1, axis=1)), {})
+    write_model(repository, "narrow", digits(WEIGHTS), {}, max_queue_size=1)
     write_model(repository, "pair", pair(), {})
     labels = logits_of(IMAGES).argmax(axis=1)
     labels[::10] = (labels[::10] + 1) % 3

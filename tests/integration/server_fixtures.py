@@ -17,6 +17,7 @@ from tritonclient.grpc import model_config_pb2
 from core.results import MetricValue, Passport, Timing, Verdict
 from core.samples import pack_bytes
 from core.tensors import Arrays, TensorSpec
+from server.supervisor import Server
 
 MAX_BATCH = 8
 WEIGHT = np.arange(12, dtype=np.float32).reshape(4, 3) - 5
@@ -183,18 +184,25 @@ def wait_for(condition: Callable[[], object], what: str, deadline_s: float = 30.
         time.sleep(0.02)
 
 
-def regions() -> set[str]:
-    """What our servers have in shared memory now, living or left behind."""
-    return {path.name for path in Path("/dev/shm").glob("trident_*")}
+def regions(prefix: str) -> set[str]:
+    """What a server has in shared memory now, living or left behind: its stubs' regions and its lock."""
+    assert prefix.startswith("trident_")  # other servers may run on this machine
+    return {path.name for path in Path("/dev/shm").glob(f"{prefix}*")}
 
 
-def processes_of(word: str) -> set[int]:
-    """The processes with `word` in their command line, but for this one."""
+def processes_of(prefix: str) -> set[int]:
+    """A server and its stubs: all that have its prefix in their command line."""
+    assert prefix.startswith("trident_")
     found = set()
     for path in Path("/proc").iterdir():
         try:
-            if path.name.isdigit() and word.encode() in (path / "cmdline").read_bytes():
+            if path.name.isdigit() and prefix.encode() in (path / "cmdline").read_bytes():
                 found.add(int(path.name))
         except OSError:
             continue
     return found - {os.getpid()}
+
+
+def leaves_nothing(server: Server) -> bool:
+    """Whether a stopped server has left neither processes nor shared memory."""
+    return not processes_of(server.shm_prefix) and not regions(server.shm_prefix)

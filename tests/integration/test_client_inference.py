@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(client: InferenceClient,
 
 
 def test_one_array_for_two_inputs_is_refused(client: InferenceClient) -> None:
-    with pytest.raises(SignatureError, match="takes left: .*, right: .*; one array without a name was given"):
+    with pytest.raises(SignatureError, match=r"takes left: .*, right: .*; one array without a name was given"):
         client.infer("pair", np.ones((1, 1), np.int64))
 
 

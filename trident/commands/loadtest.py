@@ -95,12 +95,12 @@ def _server(options: argparse.Namespace, targets: tuple[Target, ...]) -> Iterato
     if options.url:
         yield options.url
         return
-    from server import Server, ServeOptions  # only here: testing a remote server needs none installed
+    from server.options import ServeOptions  # only here: testing a remote server needs none installed
+    from server.supervisor import Server
 
     names = tuple(target.triton_name for target in targets)
-    with Server(ServeOptions(repository=options.repository, models=names)) as server:
-        with progress.status("starting Triton"):
-            server.start(lambda message: progress.print(message, soft_wrap=True, markup=False))
+    wanted = ServeOptions(repository=options.repository, models=names)
+    with Server(wanted, lambda sentence: progress.print(sentence, soft_wrap=True, markup=False)) as server:
         yield server.http_url
 
 

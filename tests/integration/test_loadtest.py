@@ -1,0 +1,258 @@
+"""Load tests of the real Triton: what is counted, judged and written, and how a run fails."""
+
+from __future__ import annotations
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import loadtest
+from client import InferenceClient
+from core.results import LoadReport
+from loadtest import GeneratorError, LoadEvent, LoadPlan, Target, run_plan
+from tests.integration.loadtest_fixtures import IMAGES, SAMPLES, WEIGHTS, Served, logits_of
+
+LOCUSTFILE = Path(loadtest.__file__).parent / "locustfile.py"
+ROTATED = IMAGES.reshape(SAMPLES, 16) @ np.roll(WEIGHTS, 1, axis=1)
+
+
+def target(name: str, outputs: Path | None = None) -> Target:
+    """The variant of a served model's name."""
+    return Target(variant=name, triton_name=name, outputs=outputs)
+
+
+def short_plan(served: Served, *targets: Target, users: tuple[int, ...] = (4,), passes: int = 1) -> LoadPlan:
+    """A plan with short windows."""
+    return LoadPlan(
+        model="digits",
+        url=served.http_url,
+        pack=served.pack,
+        targets=targets,
+        users=users,
+        passes=passes,
+        window_s=0.5,
+        warmup_s=0.1,
+        timeout_s=10,
+    )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished load test."""
+
+    report: LoadReport
+    events: list[LoadEvent]
+    out: Path
+    rows: dict[tuple[str, int, int], list[dict[str, str]]]
+    """Raw rows by variant, users and pass."""
+
+
+@pytest.fixture(scope="module")
+def ran(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """`digits` and `rotated` under 1 and 8 users, twice."""
+    out = tmp_path_factory.mktemp("loadtest")
+    np.savez(out / "digits.npz", logits=logits_of(IMAGES))
+    events: list[LoadEvent] = []
+    targets = target("digits", out / "digits.npz"), target("rotated", out / "digits.npz")
+    report = run_plan(short_plan(served, *targets, users=(1, 8), passes=2), out, events.append)
+    rows = defaultdict(list)
+    with (out / "requests.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            rows[row["variant"], int(row["users"]), int(row["pass"])].append(row)
+    return Ran(report, events, out, dict(rows))
+
+
+def test_every_variant_level_and_pass_has_a_window(ran: Ran) -> None:
+    windows = {(row.pass_number, row.users, row.variant) for row in ran.report.windows}
+    assert windows == {(number, users, name) for number in (1, 2) for users in (1, 8) for name in ("digits", "rotated")}
+    assert len(ran.report.windows) == 8
+
+
+def test_no_request_fails_and_the_server_counted_the_same_requests(ran: Ran) -> None:
+    for window in ran.report.windows:
+        assert window.server is not None
+        assert (window.failures, window.server.failures) == (0, 0)
+        assert window.requests == window.server.requests > 50
+        assert window.server.executions <= window.requests
+        assert window.server.mean_batch == pytest.approx(window.requests / window.server.executions)
+
+
+def test_one_user_never_shares_a_batch_and_eight_do(ran: Ran) -> None:
+    batches = [(window.users, window.server.mean_batch) for window in ran.report.windows if window.server]
+    assert [batch for users, batch in batches if users == 1] == [1.0] * 4
+    assert min(batch for users, batch in batches if users == 8) > 1.0
+
+
+def test_windows_last_as_long_as_planned_and_until_the_last_answer(ran: Ran) -> None:
+    for window in ran.report.windows:
+        rows = ran.rows[window.variant, window.users, window.pass_number]
+        starts = [float(row["start_s"]) for row in rows]
+        ends = [float(row["start_s"]) + float(row["latency_ms"]) / 1000 for row in rows]
+        assert min(starts) == 0
+        assert max(starts) < 0.5
+        assert window.seconds == pytest.approx(0.5, abs=0.2)
+        assert window.seconds == pytest.approx(max(ends), abs=1e-4)
+        assert window.throughput_rps == pytest.approx(len(rows) / window.seconds)
+
+
+def test_percentiles_are_those_of_the_raw_rows(ran: Ran) -> None:
+    for window in ran.report.windows:
+        rows = ran.rows[window.variant, window.users, window.pass_number]
+        latency_ms = [float(row["latency_ms"]) for row in rows]
+        assert len(rows) == window.requests
+        expected = np.percentile(latency_ms, (50, 95, 99)).tolist()
+        assert [window.p50_ms, window.p95_ms, window.p99_ms] == pytest.approx(expected, abs=1e-3)
+        assert window.server is not None
+        assert window.mean_ms is not None
+        assert window.server.queue_ms + window.server.compute_ms < window.mean_ms
+
+
+def test_served_accuracy_is_exact(ran: Ran) -> None:
+    digits, _ = ran.report.accuracy
+    assert digits.metric is not None
+    assert (digits.samples, digits.failures, digits.metric.samples) == (SAMPLES, 0, SAMPLES)
+    assert digits.metric.value == pytest.approx(0.9)  # every tenth label is wrong
+    assert digits.agreement == 1.0
+    rows = ran.rows["digits", 8, 0]
+    assert len(rows) == SAMPLES
+    assert sum(int(row["correct"]) for row in rows) == 0.9 * SAMPLES
+
+
+def test_a_model_that_answers_wrongly_shows_it(ran: Ran) -> None:
+    rotated = ran.report.accuracy[1]
+    labels = logits_of(IMAGES).argmax(axis=1)
+    agreement = float((ROTATED.argmax(axis=1) == labels).mean())  # by ties between classes it is not quite zero
+    labels[::10] = (labels[::10] + 1) % 3
+    assert rotated.metric is not None
+    assert rotated.failures == 0
+    assert rotated.metric.value == pytest.approx(float((ROTATED.argmax(axis=1) == labels).mean()))
+    assert rotated.metric.value < 0.2
+    assert rotated.agreement == pytest.approx(agreement)
+    assert rotated.agreement < 0.1
+
+
+def test_answers_are_checked_against_the_labels_in_every_window(ran: Ran) -> None:
+    for window in ran.report.windows:
+        assert window.accuracy is not None
+        if window.variant == "digits":
+            assert window.accuracy == pytest.approx(0.9, abs=0.05)
+        else:
+            assert window.accuracy < 0.25
+        assert window.generator_cores is not None
+        assert 0 < window.generator_cores < 1.1  # one process, one thread
+
+
+def test_progress_is_told_step_by_step(ran: Ran) -> None:
+    assert [event.done for event in ran.events] == list(range(1, 11))
+    assert {event.total for event in ran.events} == {10}
+    assert [event.kind for event in ran.events] == ["accuracy"] * 2 + ["window"] * 8
+    assert ran.events[0].message == "digits: top1 90.00%, 100.00% decided as in process, 200 samples, none failed"
+
+
+def test_the_report_lies_where_it_was_asked_for(ran: Ran, served: Served) -> None:
+    assert LoadReport.model_validate_json((ran.out / "load.json").read_bytes()) == ran.report
+    assert (ran.report.model, ran.report.url) == ("digits", served.http_url)
+    assert ran.report.server_version.startswith("2.")
+    assert (ran.out / "loadtest.log").read_text() == ""
+
+
+def test_requests_that_the_server_refuses_are_failures_with_their_reason(served: Served, tmp_path: Path) -> None:
+    events: list[LoadEvent] = []
+    report = run_plan(short_plan(served, target("narrow"), users=(16,)), tmp_path, events.append)
+    (window,) = report.windows
+    assert 0 < window.failures < window.requests
+    assert "failed, the first with HTTP 503: " in events[1].message
+    with (tmp_path / "requests.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["pass"] == "1"]
+    assert len(rows) == window.requests
+    assert [row["correct"] == "" for row in rows] == [row["ok"] == "0" for row in rows]
+    assert sum(row["ok"] == "0" for row in rows) == window.failures
+    assert window.throughput_rps == pytest.approx((window.requests - window.failures) / window.seconds)
+
+
+def unknown_model(served: Served, _: Path) -> LoadPlan:
+    return short_plan(served, target("nope"))
+
+
+def other_inputs(served: Served, _: Path) -> LoadPlan:
+    return short_plan(served, target("pair"))
+
+
+def no_pack(served: Served, folder: Path) -> LoadPlan:
+    return short_plan(served, target("digits")).model_copy(update={"pack": folder})
+
+
+def too_few_outputs(served: Served, folder: Path) -> LoadPlan:
+    np.savez(folder / "few.npz", logits=logits_of(IMAGES[:3]))
+    return short_plan(served, target("digits", folder / "few.npz"))
+
+
+def no_server(served: Served, _: Path) -> LoadPlan:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"127.0.0.1:{listener.getsockname()[1]}"
+    return short_plan(served, target("digits")).model_copy(update={"url": url})
+
+
+@pytest.mark.parametrize(
+    ("make", "code", "message"),
+    [
+        (unknown_model, 7, "does not serve model 'nope'"),
+        (other_inputs, 7, "model 'pair' takes left: int64"),
+        (no_pack, 3, "holds no sample pack; build the model first"),
+        (too_few_outputs, 8, r"few\.npz does not hold 'logits' for the pack's 200 samples"),
+        (no_server, 7, "no server answers at 127"),
+    ],
+)
+def test_a_run_that_cannot_be_made_says_why(
+    served: Served, tmp_path: Path, make: Callable[[Served, Path], LoadPlan], code: int, message: str
+) -> None:
+    with pytest.raises(GeneratorError, match=message) as caught:
+        run_plan(make(served, tmp_path), tmp_path / "out", lambda _: None)
+    assert f"failed with exit code {code} " in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert not (tmp_path / "out" / "load.json").exists()
+
+
+def test_an_error_of_the_caller_ends_the_process(served: Served, tmp_path: Path) -> None:
+    def interrupt(_: LoadEvent) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_plan(short_plan(served, target("digits")), tmp_path, interrupt)
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
+    assert not [command for command in commands if str(tmp_path).encode() in command]
+
+
+def locust(served: Served, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Locust's own command line on our locustfile, for a second."""
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", f"http://{served.http_url}"]
+    options = ["--headless", "-u", "2", "-r", "2", "-t", "1s", "--stop-timeout", "5", "--only-summary"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("TRIDENT_")} | environment
+    return subprocess.run([*command, *options], env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_locustfile_runs_headless(served: Served) -> None:
+    with InferenceClient(served.http_url) as client:
+        before = client.statistics("digits")
+        result = locust(served, TRIDENT_PACK=str(served.pack), TRIDENT_MODEL="digits")
+        counted = client.statistics("digits") - before
+    assert result.returncode == 0, result.stderr
+    answers = f"top1 of the {counted.requests} answers under load: 0.9"
+    assert counted.requests > 50
+    assert answers in result.stderr or answers.replace("0.9", "0.8") in result.stderr, result.stderr
+
+
+def test_the_locustfile_says_what_to_set(served: Served) -> None:
+    result = locust(served, TRIDENT_MODEL="digits")
+    assert result.returncode == 2
+    assert "set TRIDENT_PACK to the folder of a sample pack" in result.stderr
+    assert "Traceback" not in result.stderr
