@@ -17,6 +17,22 @@ from builder.errors import CheckpointError
 def read_onnx(path: Path) -> onnx.ModelProto:
     """The model with all its weights in memory. Raises CheckpointError if it is damaged, or if external data lies, or
     pretends to lie, outside the model's folder; in that case nothing outside was opened."""
+    model, _ = _open(path)
+    onnx.external_data_helper.load_external_data_for_model(model, str(path.resolve().parent))
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        raise CheckpointError(f"{path} is not a valid ONNX model: {str(error).splitlines()[0]}") from error
+    return model
+
+
+def external_files(path: Path) -> list[Path]:
+    """The files beside an ONNX file that hold its external data. Raises CheckpointError as `read_onnx` does."""
+    return _open(path)[1]
+
+
+def _open(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
+    """The model without its external data, and the files, all of them checked, where that data lies."""
     try:
         model = onnx.load(path, load_external_data=False)
     except FileNotFoundError:
@@ -24,15 +40,9 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     except (OSError, DecodeError) as error:
         raise CheckpointError(f"{path} cannot be read as an ONNX model: {error}") from error
     folder = path.resolve().parent
-    for tensor in _tensors(model.graph, model.functions):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _check_external(path, folder, tensor)
-    onnx.external_data_helper.load_external_data_for_model(model, str(folder))
-    try:
-        onnx.checker.check_model(model)
-    except onnx.checker.ValidationError as error:
-        raise CheckpointError(f"{path} is not a valid ONNX model: {str(error).splitlines()[0]}") from error
-    return model
+    tensors = _tensors(model.graph, model.functions)
+    external = [tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    return model, sorted({_check_external(path, folder, tensor) for tensor in external})
 
 
 def _tensors(graph: onnx.GraphProto, functions: object = ()) -> list[onnx.TensorProto]:
@@ -52,7 +62,8 @@ def _tensors(graph: onnx.GraphProto, functions: object = ()) -> list[onnx.Tensor
     return found
 
 
-def _check_external(path: Path, folder: Path, tensor: onnx.TensorProto) -> None:
+def _check_external(path: Path, folder: Path, tensor: onnx.TensorProto) -> Path:
+    """The file that holds the tensor's data, if it is one that may be opened."""
     facts = {entry.key: entry.value for entry in tensor.external_data}
     location = facts.get("location", "")
     refuse = f"{path}: tensor {tensor.name!r} keeps its data in {location!r}, "
@@ -67,3 +78,4 @@ def _check_external(path: Path, folder: Path, tensor: onnx.TensorProto) -> None:
         raise CheckpointError(f"{refuse}at an offset or length that is no number; save the model again") from None
     if offset < 0 or length < 0 or offset + length > file.stat().st_size:
         raise CheckpointError(f"{refuse}at {offset} + {length} bytes, which that file does not have; save it again")
+    return file

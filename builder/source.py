@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 
 def source_sha256(spec: ModelSpec) -> str:
-    """The hash of the checkpoint's bytes and, where there is one, its factory's code. Imports nothing heavy."""
+    """The hash of the checkpoint's bytes, of external data and, where there is one, of its factory's code. Imports
+    nothing heavy."""
     parts = []
     files = [spec.checkpoint.file]
     if spec.checkpoint.factory:
@@ -35,10 +36,10 @@ def source_sha256(spec: ModelSpec) -> str:
         except OSError as error:
             raise CheckpointError(f"{file} cannot be read: {error}") from error
     parts.append(spec.checkpoint.factory.rpartition(":")[2] if spec.checkpoint.factory else "")
-    # External weights of an ONNX file are read and hashed on load; any file beside it might be one, so all count here.
     if spec.checkpoint.onnx:
-        beside = sorted(f for f in spec.checkpoint.onnx.parent.glob(f"{spec.checkpoint.onnx.stem}*") if f.is_file())
-        parts += [sha256_file(file) for file in beside]
+        from builder.onnx_file import external_files
+
+        parts += [sha256_file(file) for file in external_files(spec.checkpoint.onnx)]
     return sha256_parts(parts)
 
 

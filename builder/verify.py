@@ -97,7 +97,8 @@ def judge(spec: ModelSpec, original: Arrays, outputs: Arrays, labels: NDArray[np
     """Compares a variant's outputs with the original's on the same samples, and applies the spec's gates."""
     metric, name = METRICS[spec.metric.name], spec.metric.output
     difference, low, high = paired_difference(metric.score(original[name], labels), metric.score(outputs[name], labels))
-    drop, drop_ci95 = -difference, (-high, -low)
+    # Rounded, so that a loss of exactly the limit (15 of 300 samples at 5pt) passes whatever the last bit says.
+    drop, drop_ci95 = round(-difference, 12), (-high, -low)
     limit = spec.gates.max_drop_fraction
     gate = Gate(
         name="max_drop",

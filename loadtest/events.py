@@ -36,7 +36,7 @@ def describe_window(row: LoadWindow, first_failure: str) -> str:
     counted = row.server.requests if row.server else row.requests
     parts = [
         f"{row.throughput_rps:.0f} requests/s",
-        "no good answer" if row.p50_ms is None else f"p50 {row.p50_ms:.2f} ms",
+        "no good answer" if row.p50_ms is None else f"p50 {row.p50_ms:.2f} ms, p99 {row.p99_ms:.2f} ms",
         _failed(row.failures, first_failure),
         f"the server counted {counted} requests where {row.requests} were sent: it has other clients"
         if counted > row.requests * OTHER_LOAD

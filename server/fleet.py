@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from server import regions
@@ -24,9 +25,16 @@ class Fleet:
     """Used from one thread; `states` may be read from any."""
 
     def __init__(
-        self, probe: Probe, options: ServeOptions, names: tuple[str, ...], shm_prefix: str, tell: Callable[[str], None]
+        self,
+        probe: Probe,
+        options: ServeOptions,
+        link: Path,
+        names: tuple[str, ...],
+        shm_prefix: str,
+        tell: Callable[[str], None],
     ) -> None:
-        self._probe, self._options, self._shm_prefix, self._tell = probe, options, shm_prefix, tell
+        """`link` is the repository's path as the server knows it."""
+        self._probe, self._options, self._link, self._shm_prefix, self._tell = probe, options, link, shm_prefix, tell
         self.states: dict[str, tuple[ModelState, ...]] = {name: (not_loaded(name, "loading"),) for name in names}
         self.reloads = 0
         self._budgets = {name: RestartBudget(options.restart_limit, options.restart_window_s) for name in names}
@@ -66,7 +74,9 @@ class Fleet:
             self._goldens_due = time.monotonic() + self._options.golden_interval_s
 
     def _load(self, model: str) -> tuple[ModelState, ...]:
-        return load(self._probe, self._options.repository, model, self._options.start_timeout_s)
+        repository = self._options.repository
+        states = load(self._probe, repository, model, self._options.start_timeout_s)
+        return tuple(replace(row, reason=row.reason.replace(str(self._link), str(repository))) for row in states)
 
     def _note(self, model: str, states: tuple[ModelState, ...]) -> None:
         self.states[model] = states

@@ -61,7 +61,7 @@ class Life:
             shm_prefix=place.shm_prefix,
         )
         self.probe = Probe(reachable(options.host), ports[0], key, options.hang_timeout_s / UNANSWERED)
-        self.fleet = Fleet(self.probe, options, place.names, place.shm_prefix, place.tell)
+        self.fleet = Fleet(self.probe, options, place.assembly.repository, place.names, place.shm_prefix, place.tell)
         self.process = ServerProcess(
             [str(place.installation.binary), *arguments(launch, place.installation.version)],
             environment(place.installation, os.environ),

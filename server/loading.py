@@ -95,4 +95,4 @@ def shorten(message: str) -> str:
     text = re.sub(r"^version \d+ is at UNAVAILABLE state: ", "", text)
     text = re.sub(r"^(Internal|Invalid argument|Not found|Unsupported|Unavailable): ", "", text)
     text = re.sub(r"^\w*(Error|Exception): ", "", text)
-    return " ".join(text.split()).rstrip(";")
+    return " ".join(text.split()).rstrip(";.")

@@ -6,13 +6,13 @@ Sub-commands are imported only when they run, so that `trident --help` answers a
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import os
 import sys
 from pathlib import Path
 from typing import Final, NoReturn
 
-from core.errors import TridentError
+from core.errors import TridentError, UsageError
 
 # Name -> one line of help. The command is `run(options)` in trident/commands/<name>.py, its options stand in _OPTIONS.
 COMMANDS: Final = {
@@ -21,6 +21,14 @@ COMMANDS: Final = {
     "infer": "send .npy, .npz or image files to a served model",
     "loadtest": "load every variant of a model and write the comparison",
     "list": "show what a model repository holds",
+}
+
+# A package that stands for each command's extra, for one clear sentence instead of an ImportError.
+EXTRAS: Final = {
+    "build": ("nncf", "build"),
+    "serve": ("pytriton", "serve"),
+    "infer": ("tritonclient", "client"),
+    "loadtest": ("locust", "loadtest"),
 }
 
 EPILOG: Final = """exit codes:
@@ -40,7 +48,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of `trident`. Always ends in SystemExit."""
     parser = make_parser()
     options = parser.parse_args(arguments)
+    # ONNX Runtime's packages report usage to Microsoft unless told not to; the server's stubs inherit this.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
+        _check_extra(options.command)
         code = importlib.import_module(f"trident.commands.{options.command}").run(options)
         sys.stdout.flush()
     except TridentError as error:
@@ -54,6 +65,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     raise SystemExit(code)
+
+
+def _check_extra(command: str) -> None:
+    package, extra = EXTRAS.get(command, ("", ""))
+    if package and importlib.util.find_spec(package) is None:
+        raise UsageError(f"{package} is not installed; install it with `pip install 'trident-triton[{extra}]'`")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -71,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )  # fmt: skip
         _OPTIONS[name](sub)
-        sub.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to standard error")
+        sub.add_argument("--json", action="store_true", help="print the result as JSON (progress: standard error)")
     return parser
 
 
@@ -86,7 +103,7 @@ def _artifacts(parser: argparse.ArgumentParser) -> None:
 
 
 def _build(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("specs", type=Path, nargs="+", metavar="SPEC", help="YAML specs, e.g. examples/fashion/model.yaml")
+    parser.add_argument("specs", type=Path, nargs="+", metavar="SPEC", help="YAML, e.g. examples/fashion/model.yaml")
     _repository(parser)
     _artifacts(parser)
     parser.add_argument("--staging", type=Path, help="where new models are staged; default: beside the repository")
@@ -106,7 +123,7 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 def _infer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="the name that the server knows, e.g. fashion_openvino_int8")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".npy, .npz, or images (several: one batch)")
+    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".npy, .npz or images (several: a batch)")
     parser.add_argument("--url", help="host:port; default: 127.0.0.1:8000 for http, 127.0.0.1:8001 for grpc")
     parser.add_argument("--protocol", choices=("http", "grpc"), default="http", help="default: %(default)s")
     parser.add_argument("--timeout", type=float, default=30, metavar="SECONDS", help="default: %(default)s")
@@ -121,7 +138,7 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, help="default: <artifacts>/<model>/loadtest")
     parser.add_argument("--users", type=_positive, nargs="+", default=[1, 4, 16], help="user levels; default: 1 4 16")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one window; default: %(default)s")
-    parser.add_argument("--passes", type=_positive, default=2, help="times that each level is run; default: %(default)s")
+    parser.add_argument("--passes", type=_positive, default=2, help="rounds over all levels; default: %(default)s")
     parser.add_argument("--seed", type=int, default=1, help="of the order of variants; default: %(default)s")
 
 

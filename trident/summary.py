@@ -115,7 +115,7 @@ def summary_table(summary: Summary) -> Table:
 
 
 def remarks(summary: Summary) -> list[str]:
-    """What the table's numbers do not say: variants left out and why, failures, disagreement with the in-process run."""
+    """What the table does not say: variants left out and why, failures, disagreement with the in-process run."""
     found = [f"{row.variant} is {row.status}: {row.reason}" for row in summary.rows if row.status != "published"]
     found += [f"{row.variant}: {row.failures} requests failed" for row in summary.rows if row.failures]
     for row in summary.rows:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,14 @@ from server.supervisor import Server
 from tests.integration.server_fixtures import (
     leaves_nothing,
     linear,
+    make_config,
+    onnx_bytes,
     processes_of,
     regions,
     rows,
     wait_for,
     write_goldens,
+    write_model,
     write_onnx,
     write_openvino,
 )
@@ -50,7 +54,7 @@ def told() -> list[str]:
 @pytest.fixture
 def server(repository: Path, tmp_path: Path, told: list[str]) -> Iterator[Server]:
     """A running server, which must leave nothing behind, whatever was done to it."""
-    with Server(ServeOptions(repository, run_dir=tmp_path, hang_timeout_s=2), told.append) as running:
+    with Server(ServeOptions(repository, run_dir=tmp_path, hang_timeout_s=2, exit_timeout_s=1), told.append) as running:
         yield running
     assert leaves_nothing(running)
 
@@ -122,7 +126,7 @@ def test_a_server_that_hangs_is_replaced(server: Server, told: list[str]) -> Non
 
 
 def test_a_stub_that_hangs_is_found_by_its_goldens(repository: Path, tmp_path: Path, told: list[str]) -> None:
-    options = ServeOptions(repository, run_dir=tmp_path, golden_interval_s=0.5)
+    options = ServeOptions(repository, run_dir=tmp_path, golden_interval_s=0.5, exit_timeout_s=1)
     with Server(options, told.append) as server:
         stub = stub_of(server, "two")
         os.kill(stub.pid, signal.SIGSTOP)
@@ -132,7 +136,7 @@ def test_a_stub_that_hangs_is_found_by_its_goldens(repository: Path, tmp_path: P
 
 
 def test_a_server_that_dies_too_often_is_given_up(repository: Path, tmp_path: Path) -> None:
-    server = Server(ServeOptions(repository, run_dir=tmp_path, restart_limit=1))
+    server = Server(ServeOptions(repository, run_dir=tmp_path, restart_limit=1, exit_timeout_s=1))
     server.start()
     os.kill(server.pid, signal.SIGKILL)
     wait_for(lambda: server.restarts == 1 and answers(server, "one"), "it answers", DEADLINE_S)
@@ -145,7 +149,7 @@ def test_a_server_that_dies_too_often_is_given_up(repository: Path, tmp_path: Pa
 
 
 def test_a_model_that_dies_too_often_is_given_up_and_the_others_served(repository: Path, tmp_path: Path) -> None:
-    with Server(ServeOptions(repository, run_dir=tmp_path, restart_limit=1)) as server:
+    with Server(ServeOptions(repository, run_dir=tmp_path, restart_limit=1, exit_timeout_s=1)) as server:
         os.kill(stub_of(server, "one").pid, signal.SIGKILL)
         wait_for(lambda: server.reloads == 1 and all_ready(server), "it is loaded again", DEADLINE_S)
         os.kill(stub_of(server, "one").pid, signal.SIGKILL)
@@ -195,5 +199,31 @@ def test_when_the_parent_is_killed_the_server_goes_too(repository: Path, tmp_pat
         parent.kill()
     wait_for(lambda: not processes_of(prefix), "server and stubs are gone", DEADLINE_S)
     assert regions(prefix)  # nobody was there to remove them
-    with Server(ServeOptions(repository, run_dir=tmp_path)):
+    with Server(ServeOptions(repository, run_dir=tmp_path, exit_timeout_s=1)):
         assert not regions(prefix)  # the next start does
+
+
+def test_a_model_that_is_only_busy_is_not_loaded_again(tmp_path: Path) -> None:
+    config = make_config("busy", "onnxruntime")
+    config.dynamic_batching.default_queue_policy.max_queue_size = 1
+    version = write_model(tmp_path, config, lambda folder: _write_onnx(folder))
+    write_goldens(version)
+    options = ServeOptions(tmp_path, run_dir=tmp_path.with_name("run"), golden_interval_s=0.05, exit_timeout_s=1)
+    refused: list[int] = []
+
+    def ask(seed: int) -> None:
+        try:
+            assert (probe.infer("busy", 1, {"x": rows(8, seed)}, ("y",))["y"] == linear(rows(8, seed))).all()
+        except AnswerError as error:
+            refused.append(error.status)
+
+    with Server(options) as server, ThreadPoolExecutor(16) as pool:
+        host, _, port = server.http_url.partition(":")
+        probe = Probe(host, int(port))
+        list(pool.map(ask, range(2000)))
+        assert set(refused) == {503}  # its queue was full
+        assert (server.reloads, all_ready(server)) == (0, True)
+
+
+def _write_onnx(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(onnx_bytes())

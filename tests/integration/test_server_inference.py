@@ -57,7 +57,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         write_goldens(write(repository, name))
     write_onnx(repository, "unbatched", max_batch=0)
     _write_lookup(repository)
-    with Server(ServeOptions(repository, run_dir=tmp_path_factory.mktemp("run"))) as running:
+    with Server(ServeOptions(repository, run_dir=tmp_path_factory.mktemp("run"), exit_timeout_s=1)) as running:
         yield running
         assert len(regions(running.shm_prefix)) == 6  # five stubs and a lock
     assert leaves_nothing(running)

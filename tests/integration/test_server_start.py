@@ -8,6 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,8 @@ from tests.integration.server_fixtures import (
 
 FOREGROUND = """
 import sys
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from core.errors import ServerError
 from server.foreground import serve
@@ -102,10 +106,43 @@ def test_stop_leaves_nothing(tmp_path: Path) -> None:
     assert "successfully unloaded 'one'" in (tmp_path / "run" / "triton.log").read_text()
 
 
+SLOW = """
+import time
+import numpy as np
+import triton_python_backend_utils as triton
+
+class TritonPythonModel:
+    def execute(self, requests):
+        time.sleep(2)
+        return [triton.InferenceResponse([triton.Tensor("y", np.ones((1, 3), np.float32))]) for _ in requests]
+"""
+
+
+def test_stop_lets_a_running_request_finish(tmp_path: Path) -> None:
+    config = make_config("slow", "python")  # the repository's own Python models are served too
+    write_model(tmp_path, config, lambda folder: _write(folder / "model.py", SLOW.encode()))
+    with ThreadPoolExecutor(1) as pool:
+        with Server(ServeOptions(tmp_path, run_dir=tmp_path.with_name("run"))) as server:
+            host, _, port = server.http_url.partition(":")
+            probe = Probe(host, int(port))
+            asked = pool.submit(probe.infer, "slow", 1, {"x": rows(1)}, ("y",))
+            wait_for(lambda: _pending(server, "slow"), "the request is in the model")
+        assert asked.result()["y"].tolist() == [[1, 1, 1]]
+
+
+def _pending(server: Server, model: str) -> bool:
+    with urllib.request.urlopen(f"http://{server.metrics_url}/metrics") as answer:
+        return f'nv_inference_pending_request_count{{model="{model}",version="1"}} 1' in answer.read().decode()
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
 def test_given_ports_are_used(tmp_path: Path) -> None:
     write_onnx(tmp_path, "one")
     http, grpc, metrics = reserve("127.0.0.1", (0, 0, 0))
-    options = ServeOptions(tmp_path, http, grpc, metrics, run_dir=tmp_path.with_name("run"))
+    options = ServeOptions(tmp_path, http, grpc, metrics, tmp_path.with_name("run"), exit_timeout_s=1)
     with Server(options) as server:
         assert server.http_url == f"127.0.0.1:{http}"
         assert server.grpc_url == f"127.0.0.1:{grpc}"
@@ -116,8 +153,8 @@ def test_given_ports_are_used(tmp_path: Path) -> None:
 def test_two_servers_side_by_side(tmp_path: Path) -> None:
     write_onnx(tmp_path / "a", "one")
     write_onnx(tmp_path / "b", "one")
-    with Server(ServeOptions(tmp_path / "a", run_dir=tmp_path / "run_a")) as a:
-        with Server(ServeOptions(tmp_path / "b", run_dir=tmp_path / "run_b")) as b:
+    with Server(ServeOptions(tmp_path / "a", run_dir=tmp_path / "run_a", exit_timeout_s=1)) as a:
+        with Server(ServeOptions(tmp_path / "b", run_dir=tmp_path / "run_b", exit_timeout_s=1)) as b:
             assert _infer(b, "one")
         assert _infer(a, "one")  # the other's end took nothing from it
 
@@ -125,7 +162,7 @@ def test_two_servers_side_by_side(tmp_path: Path) -> None:
 def test_only_the_models_asked_for(tmp_path: Path) -> None:
     write_onnx(tmp_path, "one")
     write_onnx(tmp_path, "two")
-    with Server(ServeOptions(tmp_path, models=("two",), run_dir=tmp_path.with_name("run"))) as server:
+    with Server(ServeOptions(tmp_path, models=("two",), run_dir=tmp_path.with_name("run"), exit_timeout_s=1)) as server:
         assert [state.name for state in server.models] == ["two"]
         assert _infer(server, "two")
 
@@ -148,17 +185,19 @@ def _break_models(repository: Path) -> dict[str, str]:
     (write_onnx(repository, "config_corrupt").parent / "config.pbtxt").write_text("max_batch_size: many")
     config = make_config("other_names", "onnxruntime")
     config.output[0].name = "q"
-    write_model(repository, config, lambda folder: _write_onnx(folder))
+    write_model(repository, config, lambda folder: _write(folder / "model.onnx", onnx_bytes()))
     config = make_config("bad_threads", "openvino", INFERENCE_NUM_THREADS="many")
     write_model(repository, config, openvino_files)
-    write_model(repository, make_config("no_backend", "nothing"), lambda folder: _write_onnx(folder))
+    write_model(
+        repository, make_config("no_backend", "nothing"), lambda folder: _write(folder / "model.onnx", onnx_bytes())
+    )
     return {
         "golden_wrong": "its output y differs from the published answers by up to 1, and 0.001 is allowed",
         "golden_damaged": "golden.npz cannot be read as an .npz archive",
         "golden_of_another": "do not describe the same outputs; publish the model again",
         "passport_damaged": "passport.json cannot be read; publish the model again",
-        "onnx_missing": "onnx_missing/1/model.onnx is missing; publish the model again",
-        "onnx_corrupt": "onnx_corrupt/1/model.onnx cannot be loaded: [ONNXRuntimeError]",
+        "onnx_missing": f"{repository}/onnx_missing/1/model.onnx is missing; publish the model again",
+        "onnx_corrupt": f"{repository}/onnx_corrupt/1/model.onnx cannot be loaded: [ONNXRuntimeError]",
         "openvino_no_weights": "openvino_no_weights/1/model.xml cannot be loaded: ",
         "openvino_corrupt": "openvino_corrupt/1/model.xml cannot be loaded: Unable to read the model",
         "no_version": "no_version",
@@ -169,14 +208,10 @@ def _break_models(repository: Path) -> dict[str, str]:
     }
 
 
-def _write_onnx(folder: Path) -> None:
-    (folder / "model.onnx").write_bytes(onnx_bytes())
-
-
 def test_broken_models_are_reported_and_the_others_served(tmp_path: Path) -> None:
     expected = _break_models(tmp_path)
     write_goldens(write_onnx(tmp_path, "good"))
-    with Server(ServeOptions(tmp_path, run_dir=tmp_path.with_name("run"))) as server:
+    with Server(ServeOptions(tmp_path, run_dir=tmp_path.with_name("run"), exit_timeout_s=1)) as server:
         assert _state(server, "good") == ModelState("good", 1, True, True, "")
         assert _infer(server, "good")
         host, _, port = server.http_url.partition(":")
@@ -195,17 +230,15 @@ def test_broken_torchscript_is_reported(tmp_path: Path) -> None:
     config.output.add(name="z", data_type=model_config_pb2.TYPE_FP32, dims=[3])
     write_model(tmp_path, config, lambda folder: torchscript_file(folder / "model.pt"))
     write_goldens(tmp_path / "torch_two_outputs" / "1")
-    write_model(tmp_path, make_config("torch_corrupt", "pytorch"), lambda folder: _write_garbage(folder / "model.pt"))
+    write_model(
+        tmp_path, make_config("torch_corrupt", "pytorch"), lambda folder: _write(folder / "model.pt", b"garbage")
+    )
     with pytest.raises(StartError) as caught:
         Server(ServeOptions(tmp_path, run_dir=tmp_path.with_name("run"))).start()
     assert "torch_corrupt/1/model.pt cannot be loaded: PytorchStreamReader failed reading zip archive" in str(
         caught.value
     )
     assert "config.pbtxt names the output z, which the script does not return" in str(caught.value)
-
-
-def _write_garbage(path: Path) -> None:
-    path.write_bytes(b"garbage" * 100)
 
 
 def test_no_model_at_all_is_an_error(tmp_path: Path) -> None:

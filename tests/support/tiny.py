@@ -52,9 +52,9 @@ def forward(x: NDArray[np.float32], seed: int = 0) -> NDArray[np.float32]:
 
 
 def write_data(folder: Path, seed: int = 0) -> None:
-    """calibration.npz (50 samples) and evaluation.npz (300), without a sample in common."""
+    """calibration.npz (300 samples) and evaluation.npz (300), without a sample in common."""
     random = np.random.default_rng(1000)
-    for name, count in (("calibration", 50), ("evaluation", 300)):
+    for name, count in (("calibration", 300), ("evaluation", 300)):
         x = random.normal(size=(count, 8)).astype(np.float32)
         np.savez(folder / f"{name}.npz", x=x, label=forward(x, seed).argmax(axis=1))
 
@@ -77,7 +77,9 @@ def onnx_model(seed: int = 0, batch: str | int = "N") -> onnx.ModelProto:
     return helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 18)])
 
 
-def onnx_spec(folder: Path, *, name: str = "tiny", seed: int = 0, max_drop: str = "1pt", variants: str = "onnx_fp32") -> Path:
+def onnx_spec(
+    folder: Path, *, name: str = "tiny", seed: int = 0, max_drop: str = "1pt", variants: str = "onnx_fp32"
+) -> Path:
     """A spec with an ONNX checkpoint in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(onnx_model(seed), folder / "model.onnx")

@@ -43,5 +43,6 @@ def run(options: argparse.Namespace) -> int:
         accuracy, time_ms = percent(row["accuracy"]), number(row["time_ms"], ".3f")  # type: ignore[arg-type]
         cells = (row["name"], row["version"], row["format"] or "-", accuracy, time_ms, intact, row["built_at"] or "-")
         table.add_row(*map(str, cells))
-    result_console().print(table if rows else f"{options.repository} holds no models; build some with `make build-repo`")
+    nothing = f"{options.repository} holds no models; build some with `make build-repo`"
+    result_console().print(table if rows else nothing)
     return 0

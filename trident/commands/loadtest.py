@@ -25,11 +25,7 @@ from trident.summary import remarks, summarize, summary_table
 def run(options: argparse.Namespace) -> int:
     """Load-tests; 8 if requests failed."""
     model = find_build(options.artifacts, options.model)
-    targets = tuple(
-        Target(variant=row.variant, triton_name=row.triton_name, outputs=_outputs(options.artifacts, model, row.variant))
-        for row in model.rows
-        if row.status == "published"
-    )
+    targets = _targets(options.artifacts, model)
     if not targets:
         raise InputError(f"no variant of {model.model} is published; see the reasons in `trident build`")
     out = options.out or options.artifacts / model.model / "loadtest"
@@ -64,12 +60,19 @@ def find_build(artifacts: Path, name: str | None) -> ModelBuild:
     found = [model for model in report.models if name in (None, model.model)]
     if len(found) != 1:
         names = ", ".join(model.model for model in report.models)
-        raise InputError(f"{'name one model' if name is None else f'{name!r} was not built'}; the last build made {names}")
+        what = "name one model" if name is None else f"{name!r} was not built"
+        raise InputError(f"{what}; the last build made {names}")
     return found[0]
 
 
-def _outputs(artifacts: Path, model: ModelBuild, variant: str) -> Path:
-    return (artifacts / model.model / "outputs" / f"{variant}.npz").absolute()
+def _targets(artifacts: Path, model: ModelBuild) -> tuple[Target, ...]:
+    """The published variants, each with the file of its in-process answers."""
+    folder = (artifacts / model.model / "outputs").absolute()
+    return tuple(
+        Target(variant=row.variant, triton_name=row.triton_name, outputs=folder / f"{row.variant}.npz")
+        for row in model.rows
+        if row.status == "published"
+    )
 
 
 def _plan(options: argparse.Namespace, model: ModelBuild, targets: tuple[Target, ...], url: str) -> LoadPlan:

@@ -64,4 +64,4 @@ def _announce(server: Server) -> None:
 def _state(state: ModelState) -> str:
     if not state.ready:
         return state.reason
-    return {True: "ready, its golden answers are right", False: state.reason, None: f"ready ({state.reason})"}[state.golden]
+    return "ready, its golden answers are right" if state.golden else f"ready ({state.reason})"

@@ -192,7 +192,7 @@ def test_shared_samples_and_labels_without_a_class(tmp_path: Path) -> None:
     check_data(spec, calibration, evaluation)
     both = {name: np.concatenate([array, calibration.inputs[name][:2]]) for name, array in evaluation.inputs.items()}
     _save(tmp_path, **both, label=np.r_[evaluation.labels, 0, 0])
-    with pytest.raises(DataError, match="2 samples stand in both calibration.npz and evaluation.npz"):
+    with pytest.raises(DataError, match=r"2 samples stand in both calibration\.npz and evaluation\.npz"):
         check_data(spec, calibration, load_samples(spec, spec.data.evaluation))
     _save(tmp_path, **evaluation.inputs, label=np.full(len(evaluation), 3))
     with pytest.raises(DataError, match="labels go from 3 to 3, but output 'scores' has 3 classes"):

@@ -54,7 +54,8 @@ def test_write_atomically_leaves_the_old_file_when_it_cannot_write(tmp_path: Pat
 
 
 def test_cores_is_within_the_affinity_mask() -> None:
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from core.machine import cores; print(cores())"
+    one = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})"
+    code = f"{one}; from core.machine import cores; print(cores())"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"1\n"
     assert describe().cores == cores() >= 1
 

@@ -33,7 +33,7 @@ ACCURACY = ServedAccuracy(
 
 
 def test_a_window_in_words() -> None:
-    assert describe_window(WINDOW, "") == "onnx_fp32, 4 users: 1000 requests/s, p50 3.46 ms, none failed"
+    assert describe_window(WINDOW, "") == "onnx_fp32, 4 users: 1000 requests/s, p50 3.46 ms, p99 5.00 ms, none failed"
 
 
 def test_a_window_of_failures_says_why() -> None:

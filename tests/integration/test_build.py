@@ -1,0 +1,257 @@
+"""The builder on real models: every runtime, the cache, the gates, and what a failing variant leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2
+
+from builder.build import BuildOptions, Listener, build
+from builder.errors import CheckpointError, PublishError, SpecError, StepError
+from builder.repository import Repository
+from builder.worker import Workshop
+from core.results import BuildReport, Passport
+from core.samples import read_pack
+from tests.support.tiny import forward, onnx_model, onnx_spec, torch_spec
+
+ALL = "torch_fp32, onnx_fp32, openvino_int8"
+
+
+def _options(folder: Path) -> BuildOptions:
+    return BuildOptions(folder / "repository", folder / "artifacts")
+
+
+def _snapshot(folder: Path) -> dict[str, tuple[int, int]]:
+    """Inode and time of last change of every file."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_ino, path.stat().st_mtime_ns) for path in files}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, BuildReport]:
+    """A torch model with all its variants: (folder, spec, report)."""
+    folder = tmp_path_factory.mktemp("built")
+    spec = torch_spec(folder / "model", variants=ALL, max_drop="20pt")
+    return folder, spec, build([spec], _options(folder), Listener())
+
+
+def test_every_variant_is_published_with_measured_figures(built: tuple[Path, Path, BuildReport]) -> None:
+    folder, _, report = built
+    rows = {row.variant: row for row in report.models[0].rows}
+    assert {variant: row.status for variant, row in rows.items()} == dict.fromkeys(ALL.split(", "), "published")
+    assert report.models[0].original.value == 1.0
+    assert rows["onnx_fp32"].accuracy == 1.0
+    assert rows["torch_fp32"].compression == 1.0
+    for row in rows.values():
+        assert row.timing is not None and row.verdict is not None
+        assert row.speedup == pytest.approx(row.timing.original_time_ms / row.timing.time_ms)
+        assert row.size_bytes == sum(
+            path.stat().st_size
+            for path in (folder / "repository" / row.triton_name / "1").iterdir()
+            if path.name not in ("passport.json", "golden.npz")
+        )
+    assert rows["openvino_int8"].verdict.max_abs_error > rows["onnx_fp32"].verdict.max_abs_error  # type: ignore[union-attr]
+    assert BuildReport.model_validate_json((folder / "artifacts" / "build-report.json").read_bytes()) == report
+
+
+def test_pack_and_goldens_hold_right_answers(built: tuple[Path, Path, BuildReport]) -> None:
+    folder, _, _ = built
+    pack = read_pack(folder / "artifacts" / "tiny")
+    assert np.allclose(pack.goldens["scores"], forward(pack.inputs["x"]), atol=1e-4)
+    for variant, tolerance in (("onnx_fp32", 1e-3), ("torch_fp32", 1e-3), ("openvino_int8", 5.0)):
+        version = folder / "repository" / f"tiny_{variant}" / "1"
+        golden = np.load(version / "golden.npz")
+        assert len(golden["input/x"]) == 8  # as many as the largest batch, 16 at most
+        assert np.abs(golden["golden/scores"] - forward(golden["input/x"])).max() < tolerance
+        passport = Passport.model_validate_json((version / "passport.json").read_bytes())
+        assert passport.verdict.passed
+        assert (passport.opset, passport.ir_version) == ((20, 10) if variant == "onnx_fp32" else (None, None))
+        assert (passport.calibration_sha256 is None) == (variant != "openvino_int8")
+
+
+def test_config_reads_back_bounded_warmed_and_commented(built: tuple[Path, Path, BuildReport]) -> None:
+    folder, _, _ = built
+    for variant, backend in (("torch_fp32", "pytorch"), ("onnx_fp32", "onnxruntime"), ("openvino_int8", "openvino")):
+        text = (folder / "repository" / f"tiny_{variant}" / "config.pbtxt").read_text()
+        config = text_format.Parse(text, model_config_pb2.ModelConfig())
+        assert (config.name, config.backend, config.max_batch_size) == (f"tiny_{variant}", backend, 8)
+        assert config.dynamic_batching.default_queue_policy.max_queue_size == 256
+        assert [warmup.batch_size for warmup in config.model_warmup] == [1, 8]
+        assert config.parameters["trident.variant"].string_value == variant
+        assert "# the spec's batch.max" in text
+
+
+def test_unchanged_rebuild_touches_nothing(built: tuple[Path, Path, BuildReport]) -> None:
+    folder, spec, report = built
+    before = _snapshot(folder / "repository")
+    started: list[str] = []
+    again = build([spec], _options(folder), Listener(on_start=lambda _, what: started.append(what)))
+    assert started == []
+    assert _snapshot(folder / "repository") == before
+    assert all(row.from_cache for row in again.models[0].rows)
+    assert [row.accuracy for row in again.models[0].rows] == [row.accuracy for row in report.models[0].rows]
+
+
+def test_a_serving_wish_replaces_the_config_and_no_version(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model")
+    build([spec], _options(tmp_path), Listener())
+    before = _snapshot(tmp_path / "repository" / "tiny_onnx_fp32" / "1")
+    spec.write_text(spec.read_text() + "serving: {max_queue_size: 7}\n")
+    row = build([spec], _options(tmp_path), Listener()).models[0].rows[0]
+    assert row.from_cache
+    assert _snapshot(tmp_path / "repository" / "tiny_onnx_fp32" / "1") == before
+    assert "max_queue_size: 7" in (tmp_path / "repository" / "tiny_onnx_fp32" / "config.pbtxt").read_text()
+
+
+def test_new_weights_make_a_new_version_and_old_ones_are_dropped(tmp_path: Path) -> None:
+    for seed in (0, 1, 2):
+        spec = onnx_spec(tmp_path / "model", seed=seed)
+        row = build([spec], _options(tmp_path), Listener()).models[0].rows[0]
+        assert (row.status, row.version) == ("published", seed + 1)
+    repository = Repository.at(tmp_path / "repository")
+    assert repository.versions("tiny_onnx_fp32") == [2, 3]
+    golden = np.load(tmp_path / "repository" / "tiny_onnx_fp32" / "3" / "golden.npz")
+    assert np.allclose(golden["golden/scores"], forward(golden["input/x"], seed=2), atol=1e-4)
+
+
+def test_a_damaged_version_is_noticed_and_replaced(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model")
+    build([spec], _options(tmp_path), Listener())
+    (tmp_path / "repository" / "tiny_onnx_fp32" / "1" / "model.onnx").write_bytes(b"damaged")
+    row = build([spec], _options(tmp_path), Listener()).models[0].rows[0]
+    assert (row.status, row.version, row.from_cache) == ("published", 2, False)
+    assert Repository.at(tmp_path / "repository").intact("tiny_onnx_fp32", 2)
+
+
+def test_other_inputs_or_outputs_are_refused(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model")
+    build([spec], _options(tmp_path), Listener())
+    before = _snapshot(tmp_path / "repository")
+    text = spec.read_text().replace("name: scores", "name: logits").replace("output: scores", "output: logits")
+    spec.write_text(text)
+    model = onnx_model()
+    model.graph.output[0].name = model.graph.node[2].output[0] = "logits"
+    onnx.save(model, tmp_path / "model" / "model.onnx")
+    with pytest.raises(PublishError, match="inputs or outputs differ from those of the published version 1"):
+        build([spec], _options(tmp_path), Listener())
+    assert _snapshot(tmp_path / "repository") == before
+
+
+def test_a_fixed_batch_axis_is_a_failed_row_with_its_reason(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model")
+    onnx.save(onnx_model(batch=1), tmp_path / "model" / "model.onnx")
+    spec.write_text(spec.read_text().replace("batch: {max: 8}", "batch: {max: 4}"))
+    original = build  # the evaluation itself needs batches, so a fixed axis shows there first
+    with pytest.raises(Exception, match="Got invalid dimensions|cannot run at batch 2"):
+        original([spec], _options(tmp_path), Listener())
+    assert not (tmp_path / "repository" / "tiny_onnx_fp32").exists()
+
+
+def test_a_variant_below_its_gate_is_a_row_and_keeps_the_older_version(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model", variants="onnx_fp32, openvino_int8", max_drop="20pt")
+    rows = build([spec], _options(tmp_path), Listener()).models[0].rows
+    assert [row.status for row in rows] == ["published", "published"]
+    assert rows[1].verdict is not None and rows[1].verdict.drop > 0  # else the next line could not reject
+    spec.write_text(spec.read_text().replace("20pt", "0pt"))
+    rows = build([spec], _options(tmp_path), Listener()).models[0].rows
+    assert [row.status for row in rows] == ["published", "rejected"]
+    assert "points of top1, 0 are allowed" in rows[1].reason
+    repository = Repository.at(tmp_path / "repository")
+    assert repository.versions("tiny_openvino_int8") == [1]
+    retire = BuildOptions(tmp_path / "repository", tmp_path / "artifacts", retire=True)
+    rows = build([spec], retire, Listener()).models[0].rows
+    assert (rows[1].status, rows[1].from_cache) == ("rejected", True)
+    assert repository.models() == ["tiny_onnx_fp32"]
+
+
+def test_a_variant_gone_from_the_spec_is_named_and_pruned(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model", variants="onnx_fp32, openvino_int8", max_drop="20pt")
+    build([spec], _options(tmp_path), Listener())
+    spec.write_text(spec.read_text().replace("onnx_fp32, openvino_int8", "onnx_fp32"))
+    assert build([spec], _options(tmp_path), Listener()).models[0].stale == ("tiny_openvino_int8",)
+    prune = BuildOptions(tmp_path / "repository", tmp_path / "artifacts", prune=True)
+    assert build([spec], prune, Listener()).models[0].stale == ()
+    assert Repository.at(tmp_path / "repository").models() == ["tiny_onnx_fp32"]
+
+
+def test_torch_variant_of_an_onnx_checkpoint_is_unavailable(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model", variants="torch_fp32, onnx_fp32")
+    model = build([spec], _options(tmp_path), Listener()).models[0]
+    assert [row.status for row in model.rows] == ["unavailable", "published"]
+    assert "ONNX file" in model.rows[0].reason
+    assert model.baseline_variant == "onnx_fp32"
+
+
+def test_names_in_the_onnx_file_must_be_the_specs(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model")
+    spec.write_text(spec.read_text().replace("name: x", "name: pixels"))
+    np.savez(tmp_path / "model" / "evaluation.npz", pixels=np.zeros((2, 8), np.float32), label=[0, 1])
+    np.savez(tmp_path / "model" / "calibration.npz", pixels=np.ones((2, 8), np.float32), label=[0, 1])
+    with pytest.raises(CheckpointError, match="its inputs are x, the spec says pixels"):
+        build([spec], _options(tmp_path), Listener())
+
+
+def test_a_native_crash_costs_one_call(tmp_path: Path) -> None:
+    workshop = Workshop(tmp_path / "log")
+    try:
+        with pytest.raises(StepError, match="the build process died"):
+            workshop.run(os.abort)
+        assert workshop.run(os.getpid) != os.getpid()
+    finally:
+        workshop.close()
+
+
+def _trident(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "trident.main", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_command_line_builds_lists_and_explains(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model")
+    where = ("--repository", tmp_path / "repository", "--artifacts", tmp_path / "artifacts")
+    done = _trident("build", spec, *where, "--json")
+    assert done.returncode == 0, done.stderr
+    assert BuildReport.model_validate_json(done.stdout).models[0].rows[0].status == "published"
+    listed = _trident("list", *where[:2], "--json")
+    assert [(row["name"], row["intact"]) for row in json.loads(listed.stdout)] == [("tiny_onnx_fp32", True)]
+    table = _trident("build", spec, *where)
+    assert "onnx_fp32" in table.stdout and "unchanged" in table.stderr
+
+
+BAD_INPUT: dict[str, tuple[Callable[[Path], object], int, str]] = {
+    "typo": (lambda d: (d / "model.yaml").write_text("nam: x"), 3, "unknown field; did you mean 'name'"),
+    "missing checkpoint": (lambda d: (d / "model.onnx").unlink(), 3, "model.onnx does not exist"),
+    "NaN": (lambda d: np.savez(d / "evaluation.npz", x=np.full((2, 8), np.nan, "f"), label=[0, 1]), 3, "NaN"),
+    "no data": (lambda d: (d / "evaluation.npz").unlink(), 3, "evaluation.npz"),
+    "damaged": (lambda d: (d / "model.onnx").write_bytes(b"\xff\xff"), 3, "cannot be read as an ONNX model"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_INPUT)
+def test_bad_input_gets_a_sentence_an_exit_code_and_no_repository(tmp_path: Path, kind: str) -> None:
+    spoil, code, sentence = BAD_INPUT[kind]
+    spec = onnx_spec(tmp_path / "model")
+    spoil(tmp_path / "model")
+    done = _trident("build", spec, "--repository", tmp_path / "repository", "--artifacts", tmp_path / "artifacts")
+    assert done.returncode == code
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("trident build: ")
+    assert not (tmp_path / "repository").exists()
+
+
+def test_two_specs_of_one_name_are_refused(tmp_path: Path) -> None:
+    specs = [onnx_spec(tmp_path / "a"), onnx_spec(tmp_path / "b")]
+    done = _trident("build", *specs, "--repository", tmp_path / "r", "--artifacts", tmp_path / "artifacts")
+    assert (done.returncode, "stands in two specs" in done.stderr) == (3, True)
+    with pytest.raises(SpecError):
+        build([tmp_path / "none.yaml"], _options(tmp_path), Listener())
