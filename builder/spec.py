@@ -96,11 +96,15 @@ class PostTransform(SpecModel):
 
 
 class Serving(SpecModel):
-    """Wishes for the server. Unset ones are chosen for the machine, with the reason written into config.pbtxt."""
+    """Wishes for the server. Unset ones are chosen for machine and target, with the reason written into config.pbtxt.
+
+    A bounded queue (`max_queue_size`, `queue_timeout_ms`) is the default for target `nvidia`; for `wheel` it is written
+    only when asked for, see `triton_config`.
+    """
 
     max_queue_delay_us: Annotated[int, Field(ge=0)] = 0
-    max_queue_size: Positive = 256
-    queue_timeout_ms: Positive = 2000
+    max_queue_size: Positive | None = None
+    queue_timeout_ms: Positive | None = None
     instances: Positive = 1
     threads: Positive | None = None
     keep_versions: Positive = 2

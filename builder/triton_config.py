@@ -65,16 +65,40 @@ def _batching(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str])
     if spec.batch.max == 1:
         return
     wishes, batching = spec.serving, config.dynamic_batching
+    config.dynamic_batching.SetInParent()
     batching.max_queue_delay_microseconds = wishes.max_queue_delay_us
-    batching.default_queue_policy.max_queue_size = wishes.max_queue_size
-    batching.default_queue_policy.default_timeout_microseconds = wishes.queue_timeout_ms * 1000
-    batching.default_queue_policy.timeout_action = pb.ModelQueuePolicy.REJECT
-    batching.default_queue_policy.allow_timeout_override = True
     delay = "no delay: on a CPU the queue fills while the instance is busy, and waiting only adds latency"
     if wishes.max_queue_delay_us:
         delay = f"waits up to {wishes.max_queue_delay_us} us for a fuller batch, as the spec asks"
-    bound = f"more than {wishes.max_queue_size} waiting or {wishes.queue_timeout_ms} ms in the queue: refused"
-    reasons["dynamic_batching"] = f"{delay}; {bound}, so that overload is answered and not endured"
+    reasons["dynamic_batching"] = f"{delay};\n# {_bound_queue(batching.default_queue_policy, spec)}"
+
+
+# Triton's batcher, before a mend of July 2026, lets single requests wait for about 500 ms as soon as any field of the
+# queue policy is set and the model has one instance (measured on 2.51: 1,770 requests/s and p99 0.9 ms without, 1,085
+# requests/s and stalls of 500 ms with it). The wheel's server is older than that.
+DEFAULT_QUEUE_SIZE, DEFAULT_QUEUE_TIMEOUT_MS = 256, 2000
+
+
+def _bound_queue(policy: Any, spec: ModelSpec) -> str:
+    """Sets the bounds that hold for the spec's target; gives their reason."""
+    size, timeout_ms = spec.serving.max_queue_size, spec.serving.queue_timeout_ms
+    if spec.target == "nvidia":
+        size, timeout_ms = size or DEFAULT_QUEUE_SIZE, timeout_ms or DEFAULT_QUEUE_TIMEOUT_MS
+    if size is None and timeout_ms is None:
+        return (
+            "no bound on the queue: this server's batcher stalls single requests for 500 ms under any queue policy; "
+            "give `serving.max_queue_size` to have one all the same"
+        )
+    limits = []
+    if size is not None:
+        policy.max_queue_size = size
+        limits.append(f"with {size} waiting")
+    if timeout_ms is not None:
+        policy.default_timeout_microseconds = timeout_ms * 1000
+        policy.timeout_action = pb.ModelQueuePolicy.REJECT
+        policy.allow_timeout_override = True
+        limits.append(f"after {timeout_ms} ms in the queue")
+    return f"requests are refused {' or '.join(limits)}, so that overload is answered and not endured"
 
 
 def _warmup(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:  # noqa: ARG001

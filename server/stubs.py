@@ -44,15 +44,26 @@ def find_stubs(prefix: str) -> tuple[Stub, ...]:
 
 
 def _parse(pid: int, command: bytes, prefix: str) -> Stub | None:
-    # <stub> <repository>/<model>/<version>/<file> <region> ...
+    # <stub> <repository>/<model>/<version>/<file> <region> <size> <growth> <server's process> ...
     words = command.decode(errors="replace").split("\0")
-    if len(words) < 3 or not words[2].startswith(prefix) or "/" not in words[1]:
+    if len(words) < 6 or not words[2].startswith(prefix) or "/" not in words[1]:
+        return None
+    if _parent(pid) != words[5]:  # a model's own child process, before it becomes another program
         return None
     return Stub(pid, Path(words[1]).parent.parent.name, words[2], command)
 
 
 def _command(pid: int) -> bytes:
+    return _read(pid, "cmdline")
+
+
+def _parent(pid: int) -> str:
+    fields = _read(pid, "stat").decode(errors="replace").rpartition(")")[2].split()
+    return fields[1] if len(fields) > 1 else ""
+
+
+def _read(pid: int, name: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        return Path(f"/proc/{pid}/{name}").read_bytes()
     except OSError:
         return b""

@@ -144,7 +144,7 @@ def test_builds_of_different_models_at_once(tmp_path: Path) -> None:
 
 
 def test_a_build_killed_at_20_random_moments_leaves_a_loadable_repository(tmp_path: Path) -> None:
-    """Each round has new weights, so that each would publish a new version, and dies somewhere between start and end."""
+    """Each round has new weights, would publish a new version, and dies between start and end."""
     root, chance = tmp_path / "repository", random.Random(20)
     spec = onnx_spec(tmp_path / "model", seed=100)
     started = time.monotonic()

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,7 +39,6 @@ from tests.integration.server_fixtures import (
 
 FOREGROUND = """
 import sys
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from core.errors import ServerError
@@ -106,13 +104,30 @@ def test_stop_leaves_nothing(tmp_path: Path) -> None:
     assert "successfully unloaded 'one'" in (tmp_path / "run" / "triton.log").read_text()
 
 
+def test_the_runtimes_write_nothing_home_and_start_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    write_onnx(tmp_path / "repository", "one")
+    write_openvino(tmp_path / "repository", "two")
+    with Server(ServeOptions(tmp_path / "repository", run_dir=tmp_path / "run", exit_timeout_s=1)) as server:
+        assert _infer(server, "one") and _infer(server, "two")
+        assert len(processes_of(server.shm_prefix)) == 3
+    assert list(home.rglob("*")) == []
+
+
 SLOW = """
+import pathlib
 import time
 import numpy as np
 import triton_python_backend_utils as triton
 
 class TritonPythonModel:
+    def initialize(self, args):
+        self.began = pathlib.Path(args["model_repository"], "began")
+
     def execute(self, requests):
+        self.began.touch()
         time.sleep(2)
         return [triton.InferenceResponse([triton.Tensor("y", np.ones((1, 3), np.float32))]) for _ in requests]
 """
@@ -126,13 +141,8 @@ def test_stop_lets_a_running_request_finish(tmp_path: Path) -> None:
             host, _, port = server.http_url.partition(":")
             probe = Probe(host, int(port))
             asked = pool.submit(probe.infer, "slow", 1, {"x": rows(1)}, ("y",))
-            wait_for(lambda: _pending(server, "slow"), "the request is in the model")
+            wait_for((tmp_path / "slow" / "began").exists, "the request is in the model")
         assert asked.result()["y"].tolist() == [[1, 1, 1]]
-
-
-def _pending(server: Server, model: str) -> bool:
-    with urllib.request.urlopen(f"http://{server.metrics_url}/metrics") as answer:
-        return f'nv_inference_pending_request_count{{model="{model}",version="1"}} 1' in answer.read().decode()
 
 
 def _write(path: Path, data: bytes) -> None:

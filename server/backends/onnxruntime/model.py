@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
-
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from core.tensors import Arrays
 from server.backends.base import PythonBackend
 from server.backends.config import ModelConfig, check_names
+
+# Else it writes to the home folder and reports to its maker over the network.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 
 class TritonPythonModel(PythonBackend):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, ClassVar
-
-import openvino
 
 from core.tensors import Arrays
 from server.backends.base import PythonBackend
 from server.backends.config import ModelConfig, check_names
+
+# With this package each import writes to the home folder and reports to its maker over the network, from a forked
+# process; where it cannot be imported, OpenVINO does without.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+
+import openvino  # noqa: E402
 
 
 class TritonPythonModel(PythonBackend):

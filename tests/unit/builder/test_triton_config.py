@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from builder.spec import ModelSpec
+from builder.spec_file import load_spec
+from builder.triton_config import make_config
+from tests.support.tiny import onnx_spec
+
+
+def _spec(folder: Path, serving: str = "", target: str = "wheel", batch: int = 8) -> ModelSpec:
+    path = onnx_spec(folder)
+    text = path.read_text().replace("batch: {max: 8}", f"batch: {{max: {batch}}}")
+    path.write_text(f"{text}serving: {{{serving}}}\ntarget: {target}\n")
+    return load_spec(path)
+
+
+def _config(spec: ModelSpec, form: str = "onnx", cores: int = 4) -> tuple[str, pb.ModelConfig]:
+    text = make_config(spec, "onnx_fp32", form, "0" * 64, cores)  # type: ignore[arg-type]
+    return text, text_format.Parse(text, pb.ModelConfig())
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 8])
+@pytest.mark.parametrize("wishes", ["", "instances: 3", "instances: 2, threads: 16", "threads: 1"])
+def test_threads_times_instances_never_exceed_the_cores(tmp_path: Path, wishes: str, cores: int) -> None:
+    _, config = _config(_spec(tmp_path, wishes), cores=cores)
+    threads = int(config.parameters["intra_op_thread_count"].string_value)
+    assert 1 <= threads * config.instance_group[0].count <= cores
+
+
+def test_a_wish_for_fewer_threads_is_granted(tmp_path: Path) -> None:
+    _, config = _config(_spec(tmp_path, "threads: 1"), cores=8)
+    assert config.parameters["intra_op_thread_count"].string_value == "1"
+
+
+def test_queue_is_bounded_for_the_target_whose_batcher_can(tmp_path: Path) -> None:
+    _, config = _config(_spec(tmp_path, target="nvidia"))
+    policy = config.dynamic_batching.default_queue_policy
+    assert (policy.max_queue_size, policy.default_timeout_microseconds) == (256, 2_000_000)
+    text, config = _config(_spec(tmp_path))
+    assert not config.dynamic_batching.HasField("default_queue_policy")
+    assert "stalls single requests" in text
+    _, config = _config(_spec(tmp_path, "max_queue_size: 9"))
+    assert config.dynamic_batching.default_queue_policy.max_queue_size == 9
+
+
+def test_batch_of_one_has_no_dynamic_batching_and_still_a_batch_axis(tmp_path: Path) -> None:
+    _, config = _config(_spec(tmp_path, batch=1))
+    assert config.max_batch_size == 1
+    assert not config.HasField("dynamic_batching")
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1]
+
+
+def test_native_openvino_gets_its_padding(tmp_path: Path) -> None:
+    _, config = _config(_spec(tmp_path, target="nvidia"), "openvino")
+    assert config.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
+    _, config = _config(_spec(tmp_path), "openvino")
+    assert "ENABLE_BATCH_PADDING" not in config.parameters
+
+
+def test_each_field_stands_under_its_reason(tmp_path: Path) -> None:
+    text, _ = _config(_spec(tmp_path))
+    lines = text.splitlines()
+    for field in ("name:", "backend:", "max_batch_size:", "dynamic_batching {", "instance_group {", "parameters {"):
+        first = next(number for number, line in enumerate(lines) if line.startswith(field))
+        assert lines[first - 1].startswith("# "), field
