@@ -241,10 +241,36 @@ class Summary(ResultModel):
     rows: tuple[SummaryRow, ...]
 
 
+class Claim(ResultModel):
+    """A figure that we state. It `holds` if the bound of its interval nearest to the target meets the target."""
+
+    id: str
+    value: float
+    ci95: Interval
+    unit: str
+    target: float
+    better: Literal["higher", "lower"]
+    holds: bool
+
+
+class Benchmark(ResultModel):
+    """`benchmarks/<name>.json`: the last honest run, with the claims that do not hold left in."""
+
+    created_at: str
+    command: str
+    machine: Machine
+    versions: dict[str, str]
+    commit: str
+    rows: Annotated[tuple[SummaryRow, ...], Field(description="the comparison that the claims were drawn from")]
+    windows: tuple[LoadWindow, ...]
+    claims: tuple[Claim, ...]
+
+
 RESULT_FILES = {
     "passport": Passport,
     "build-report": BuildReport,
     "load": LoadReport,
     "summary": Summary,
+    "benchmark": Benchmark,
 }
 """Result files by the name of their schema in docs/schemas/."""

@@ -35,11 +35,11 @@ class Assembly:
 
 
 @contextmanager
-def assembled(installation: Installation, repository: Path) -> Iterator[Assembly]:
-    """Assembles backends and a link to the repository; all is removed at the end. Raises StartError if the folder for
-    temporary files cannot be used."""
+def assembled(installation: Installation, repository: Path, prefix: str) -> Iterator[Assembly]:
+    """Assembles backends and a link to the repository, in a folder whose name begins with `prefix`; all is removed at
+    the end. Raises StartError if the folder for temporary files cannot be used."""
     try:
-        root = Path(tempfile.mkdtemp(prefix="trident-"))
+        root = Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
         raise StartError(f"no temporary folder can be made ({error}); set TMPDIR to a writable folder") from error
     try:

@@ -17,7 +17,9 @@ from server.options import ModelState, ServeOptions
 from server.probe import Probe
 from server.stubs import Stub, find_stubs
 
-PARALLEL_LOADS: Final = 4  # as many as Triton itself would; each occupies one of its HTTP threads meanwhile
+# As many as Triton itself would. Each occupies one of its eight HTTP threads: clients whose connection that thread
+# serves wait until the model is loaded. (gRPC has threads of its own.)
+PARALLEL_LOADS: Final = 4
 TICK_S: Final = 0.1
 
 

@@ -2,8 +2,8 @@
 
 Every stub has a region, a file in /dev/shm. Triton removes it only when it ends in peace, so each run gives its
 regions a prefix of its own and holds a lock on a file beside them. The kernel drops the lock when the run's process
-ends, however it ends: a prefix whose lock can be had is nobody's, and its files can go. (Process ids would not do, as
-containers may share /dev/shm but not those.)
+ends, however it ends: a prefix whose lock can be had is nobody's, and its files can go, with the temporary folders of
+that name. (Process ids would not do, as containers may share /dev/shm but not those.)
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +66,10 @@ def sweep(folder: Path = SHARED_MEMORY) -> tuple[str, ...]:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            removed += remove(path.name.removesuffix(LOCK), folder)
+            prefix = path.name.removesuffix(LOCK)
+            removed += remove(prefix, folder)
+            for temporary in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+                shutil.rmtree(temporary, ignore_errors=True)
             path.unlink(missing_ok=True)
         except BlockingIOError:  # a living run's
             continue

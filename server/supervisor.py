@@ -125,7 +125,7 @@ class Server:
         names, installation = find_models(options.repository, options.models), find()
         try:
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            with regions.leased_prefix() as prefix, assembled(installation, options.repository) as assembly:
+            with regions.leased_prefix() as prefix, assembled(installation, options.repository, prefix) as assembly:
                 self.shm_prefix = prefix
                 place = Place(options, installation, assembly, names, prefix, self.log, self._stopping, self._tell)
                 self._keep_alive(place)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -198,15 +199,16 @@ def test_when_the_parent_is_killed_the_server_goes_too(repository: Path, tmp_pat
         assert len(processes_of(prefix)) == 3
         parent.kill()
     wait_for(lambda: not processes_of(prefix), "server and stubs are gone", DEADLINE_S)
-    assert regions(prefix)  # nobody was there to remove them
+    temporary = list(Path(tempfile.gettempdir()).glob(f"{prefix}*"))
+    assert regions(prefix) and temporary  # nobody was there to remove them
     with Server(ServeOptions(repository, run_dir=tmp_path, exit_timeout_s=1)):
-        assert not regions(prefix)  # the next start does
+        assert not regions(prefix) and not temporary[0].exists()  # the next start does
 
 
 def test_a_model_that_is_only_busy_is_not_loaded_again(tmp_path: Path) -> None:
     config = make_config("busy", "onnxruntime")
     config.dynamic_batching.default_queue_policy.max_queue_size = 1
-    version = write_model(tmp_path, config, lambda folder: _write_onnx(folder))
+    version = write_model(tmp_path, config, lambda folder: _write(folder / "model.onnx", onnx_bytes()))
     write_goldens(version)
     options = ServeOptions(tmp_path, run_dir=tmp_path.with_name("run"), golden_interval_s=0.05, exit_timeout_s=1)
     refused: list[int] = []
@@ -225,5 +227,31 @@ def test_a_model_that_is_only_busy_is_not_loaded_again(tmp_path: Path) -> None:
         assert (server.reloads, all_ready(server)) == (0, True)
 
 
-def _write_onnx(folder: Path) -> None:
-    (folder / "model.onnx").write_bytes(onnx_bytes())
+FORKING = """
+import os, time
+import triton_python_backend_utils as triton
+
+class TritonPythonModel:
+    def initialize(self, args):
+        if os.fork() == 0:
+            time.sleep(1)
+            os._exit(0)
+
+    def execute(self, requests):
+        return [triton.InferenceResponse([triton.Tensor("y", r.inputs()[0].as_numpy()[:, :3])]) for r in requests]
+"""
+
+
+def test_a_child_process_of_a_stub_is_no_stub(tmp_path: Path) -> None:
+    config = make_config("forking", "python")
+    write_model(tmp_path, config, lambda folder: _write(folder / "model.py", FORKING.encode()))
+    options = ServeOptions(tmp_path, run_dir=tmp_path.with_name("run"), exit_timeout_s=1)
+    with Server(options) as server:
+        assert len(processes_of(server.shm_prefix)) == 3
+        wait_for(lambda: len(processes_of(server.shm_prefix)) == 2, "the child has ended")
+        assert not server.ended(wait_s=1)  # long enough to notice a death
+        assert server.reloads == 0
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)

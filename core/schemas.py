@@ -1,0 +1,24 @@
+"""Writes the JSON schemas of the result files: `python -m core.schemas [FOLDER]`, default `docs/schemas`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from core.results import RESULT_FILES
+
+
+def schemas() -> dict[str, str]:
+    """File name -> schema text, for every result file."""
+    return {
+        f"{name}.schema.json": json.dumps(model.model_json_schema(mode="serialization"), indent=2) + "\n"
+        for name, model in RESULT_FILES.items()
+    }
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/schemas")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file_name, text in schemas().items():
+        (folder / file_name).write_text(text)
