@@ -64,10 +64,10 @@ def _tensors(graph: onnx.GraphProto, functions: object = ()) -> list[onnx.Tensor
 
 def _check_external(path: Path, folder: Path, tensor: onnx.TensorProto) -> Path:
     """The file that holds the tensor's data, if it is one that may be opened."""
-    facts = {entry.key: entry.value for entry in tensor.external_data}
+    facts: dict[str, str] = {entry.key: entry.value for entry in tensor.external_data}
     location = facts.get("location", "")
     refuse = f"{path}: tensor {tensor.name!r} keeps its data in {location!r}, "
-    file = folder / location
+    file: Path = folder / location
     if not location or "\0" in location or file.resolve().parent != folder or file.parent.resolve() != folder:
         raise CheckpointError(f"{refuse}outside the model's folder; refused. Save the model with its data beside it")
     if file.is_symlink() or not file.is_file() or file.stat().st_nlink > 1:

@@ -266,7 +266,7 @@ class Benchmark(ResultModel):
     claims: tuple[Claim, ...]
 
 
-RESULT_FILES = {
+RESULT_FILES: dict[str, type[ResultModel]] = {
     "passport": Passport,
     "build-report": BuildReport,
     "load": LoadReport,
