@@ -48,8 +48,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of `trident`. Always ends in SystemExit."""
     parser = make_parser()
     options = parser.parse_args(arguments)
-    # ONNX Runtime's packages report usage to Microsoft unless told not to; the server's stubs inherit this.
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         _check_extra(options.command)
         code = importlib.import_module(f"trident.commands.{options.command}").run(options)

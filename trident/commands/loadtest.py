@@ -102,7 +102,7 @@ def _server(options: argparse.Namespace, targets: tuple[Target, ...]) -> Iterato
     from server.supervisor import Server
 
     names = tuple(target.triton_name for target in targets)
-    wanted = ServeOptions(repository=options.repository, models=names)
+    wanted = ServeOptions(repository=options.repository, models=names, golden_interval_s=0)
     with Server(wanted, lambda sentence: progress.print(sentence, soft_wrap=True, markup=False)) as server:
         yield server.http_url
 
