@@ -176,7 +176,7 @@ class Workshop:
 
 
 def _start_child(log: str, parent: int) -> None:
-    # Both report usage to their makers: ONNX Runtime unless told not to, OpenVINO and NNCF wherever this module is found.
+    # They report usage to their makers: ONNX Runtime unless told not to, OpenVINO and NNCF where this module is found.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     PR_SET_PDEATHSIG = 1  # noqa: N806
