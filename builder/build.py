@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -14,13 +15,14 @@ from builder.artifact import FILES
 from builder.data import data_sha256
 from builder.errors import PublishError
 from builder.recipes import RECIPES, Recipe
-from builder.repository import Package, Repository
+from builder.repository import Package, Repository, remedy
 from builder.source import source_sha256
 from builder.spec import ModelSpec
 from builder.spec_file import load_spec
+from builder.step import sweep_partial
 from builder.triton_config import make_config
 from builder.worker import Built, Workplace, Workshop, build_variant, examine_original
-from core.errors import InputError, TridentError
+from core.errors import InputError, RepositoryError, TridentError
 from core.files import sha256_file, sha256_parts, write_atomically
 from core.machine import cores, describe, isa_flags, now, versions
 from core.results import BuildReport, BuildRow, MetricValue, ModelBuild, Passport, ResultModel, Sha256
@@ -96,10 +98,20 @@ def build(spec_files: list[Path], options: BuildOptions, listener: Listener) -> 
     Raises SpecError, DataError and CheckpointError for input that cannot be used, PublishError when the repository
     cannot be written. A variant that fails becomes a row; the others go on.
     """
+    try:
+        return _build(spec_files, options, listener)
+    except OSError as error:
+        # What concerns the repository has been turned into a PublishError before; this is the folder of artifacts.
+        raise RepositoryError(f"{options.artifacts} cannot be used: {remedy(error, '--artifacts')}") from error
+
+
+def _build(spec_files: list[Path], options: BuildOptions, listener: Listener) -> BuildReport:
     specs = [load_spec(path) for path in spec_files]
     names = [spec.name for spec in specs]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"the name {twice.pop()!r} stands in two specs; a model's name must be its own")
+    for spec in specs:
+        make_keys(spec)  # every checkpoint and data file is found before anything is built
     models = tuple(build_model(path, spec, options, listener) for path, spec in zip(spec_files, specs, strict=True))
     report = BuildReport(
         created_at=now(),
@@ -116,6 +128,7 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
     """One spec from checkpoint to published variants."""
     place = Workplace(options.artifacts.absolute() / spec.name, options.artifacts.absolute() / "cache")
     workshop = Workshop(place.folder / "build.log")
+    sweep_partial(place.cache)
     repository = Repository.at(options.repository, options.staging)
     builder = _ModelBuilder(spec, options, repository, place, workshop, make_keys(spec), listener)
     try:
@@ -127,7 +140,7 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
     finally:
         workshop.close()
     baseline = "torch_fp32" if spec.checkpoint.onnx is None else "onnx_fp32"
-    return ModelBuild(
+    model = ModelBuild(
         model=spec.name,
         spec=str(spec_file),
         source_sha256=builder.keys.source,
@@ -137,6 +150,8 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
         rows=_relative(rows, baseline),
         stale=_stale(builder),
     )
+    write_atomically(place.folder / "build.json", model.to_json())
+    return model
 
 
 def make_keys(spec: ModelSpec) -> Keys:
@@ -186,10 +201,10 @@ def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
         return row
     builder.listener.on_start(spec.name, recipe.variant)
     try:
-        built = builder.workshop.run(build_variant, spec, recipe, builder.place)
+        built = builder.workshop.run(build_variant, spec, recipe, builder.place, builder.keys.source)
         row = _publish(builder, recipe, key, built)
-    except PublishError:
-        raise
+    except (PublishError, OSError):
+        raise  # neither is this variant's own fault, and the next one would meet it too
     except Exception as error:
         reason = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {error}"
         return empty.model_copy(update={"reason": f"{reason.strip()} (log: {builder.workshop.log})"})
@@ -224,7 +239,7 @@ def _from_cache(builder: _ModelBuilder, recipe: Recipe, key: str) -> BuildRow | 
         if passport is None:
             return None
         config = _config(builder, recipe)
-        if (builder.repository.root / row.triton_name / "config.pbtxt").read_text() != config:
+        if not builder.repository.has_config(row.triton_name, config):
             with builder.repository.locked(_waiting(builder)):
                 builder.repository.update_config(row.triton_name, config)
     elif builder.options.retire:
@@ -302,6 +317,7 @@ def _passport(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) ->
         tools=versions(TOOLS),
         isa_flags=isa_flags(),
         cores=cores(),
+        golden_sha256=hashlib.sha256(built.golden).hexdigest(),
         golden_tolerance=built.golden_tolerance,
         verdict=built.verdict,
         timing=built.timing,
@@ -310,15 +326,17 @@ def _passport(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) ->
 
 
 def _relative(rows: list[BuildRow], baseline: str) -> tuple[BuildRow, ...]:
-    """Fills in what relates a row to the baseline: compression of size, retention of the metric."""
+    """Fills in what relates a row to the original: compression, retention, and whether it is slower (dominated)."""
     base_size = next((row.size_bytes for row in rows if row.variant == baseline), None)
 
     def filled(row: BuildRow) -> BuildRow:
-        update: dict[str, float] = {}
+        update: dict[str, float | bool] = {}
         if base_size and row.size_bytes:
             update["compression"] = base_size / row.size_bytes
         if row.verdict and row.verdict.baseline.value:
             update["retention"] = row.verdict.metric.value / row.verdict.baseline.value
+        if row.speedup and row.variant != baseline:
+            update["dominated"] = row.speedup < 1
         return row.model_copy(update=update)
 
     return tuple(filled(row) for row in rows)

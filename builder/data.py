@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from core.transforms import apply_to_array
 
 @dataclass(frozen=True)
 class Samples:
-    """Preprocessed inputs by name, each `[n, ...]`, and labels `[n]`."""
+    """Preprocessed inputs by name, each `[n, ...]`, and labels `[n]`, zeros where none were asked for."""
 
     inputs: Arrays
     labels: NDArray[np.generic]
@@ -41,25 +42,38 @@ def data_sha256(spec: ModelSpec) -> tuple[str, str]:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; correct `data` in the spec") from error
 
 
-def load_samples(spec: ModelSpec, path: Path) -> Samples:
-    """Reads one data file. Raises DataError if it is empty, lacks an array, does not fit the spec or holds NaN."""
+def load_samples(spec: ModelSpec, path: Path, labelled: bool = True) -> Samples:
+    """Reads one data file. Calibration needs no labels: `labelled=False` neither asks for them nor reads them.
+
+    Raises DataError if it is empty, lacks an array, does not fit the spec or holds NaN.
+    """
     try:
         arrays = read_arrays(path)
     except InputError as error:
         raise DataError(f"{error}; correct `data` in the spec of {spec.name}") from error
-    wanted = [tensor.name for tensor in spec.inputs] + [spec.data.label]
+    counted = spec.data.label if labelled else spec.inputs[0].name
+    wanted = [tensor.name for tensor in spec.inputs] + [counted]
     if absent := [name for name in wanted if name not in arrays]:
         raise DataError(f"{path} has no array {absent[0]!r}; it holds {', '.join(arrays) or 'nothing'}")
-    labels = arrays[spec.data.label]
+    if scalar := [name for name in wanted if arrays[name].ndim == 0]:
+        raise DataError(f"{path}: {scalar[0]!r} is a single number; its first axis must be that of the samples")
+    labels = arrays[spec.data.label] if labelled else np.zeros(len(arrays[counted]), np.int64)
     if labels.ndim != 1 or len(labels) == 0:
-        raise DataError(f"{path}: {spec.data.label!r} must be [n] with n > 0, but it is {list(labels.shape)}")
+        shape = list(arrays[counted].shape)
+        raise DataError(
+            f"{path}: {counted!r} must be {'[n]' if labelled else '[n, ...]'} with n > 0, but it is {shape}"
+        )
     if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{path}: {spec.data.label!r} must hold whole numbers, but it is {labels.dtype}")
+        raise DataError(f"{path}: {counted!r} must hold whole numbers, but it is {labels.dtype}")
     inputs: Arrays = {}
     for tensor in spec.inputs:
-        array = apply_to_array(spec.preprocess.get(tensor.name, ()), arrays[tensor.name])
+        array = arrays[tensor.name]
         if len(array) != len(labels):
-            raise DataError(f"{path}: {tensor.name!r} has {len(array)} samples, {spec.data.label!r} {len(labels)}")
+            raise DataError(f"{path}: {tensor.name!r} has {len(array)} samples, {counted!r} {len(labels)}")
+        try:
+            array = apply_to_array(spec.preprocess.get(tensor.name, ()), array)
+        except InputError as error:
+            raise DataError(f"{path}: {tensor.name!r}: {error}; correct the data or `preprocess`") from error
         try:
             tensor.check(array, f"{path}: {tensor.name!r} (after preprocess)")
         except InputError as error:
@@ -80,8 +94,11 @@ def check_data(spec: ModelSpec, calibration: Samples, evaluation: Samples) -> No
             f"calibrate on training data that the evaluation does not hold"
         )
     output = next(tensor for tensor in spec.outputs if tensor.name == spec.metric.output)
-    classes = output.dims[-1] if output.dims else None
-    if isinstance(classes, int) and not 0 <= int(evaluation.labels.min()) <= int(evaluation.labels.max()) < classes:
+    sizes = [dim for dim in output.dims if isinstance(dim, int)]
+    if len(sizes) < len(output.dims):  # a named axis: the count of classes varies
+        return
+    classes = math.prod(sizes)
+    if not 0 <= int(evaluation.labels.min()) <= int(evaluation.labels.max()) < classes:
         raise DataError(
             f"{spec.data.evaluation}: labels go from {evaluation.labels.min()} to {evaluation.labels.max()}, "
             f"but output {output.name!r} has {classes} classes"

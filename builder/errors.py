@@ -25,5 +25,9 @@ class BatchAxisError(BuildError):
     """A variant answers differently, or not at all, at some batch size."""
 
 
+class SignatureChangedError(BuildError):
+    """A version with other inputs or outputs than the published ones is not published beside them."""
+
+
 class PublishError(RepositoryError):
     """A version could not be published; the repository is as it was before."""

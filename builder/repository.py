@@ -12,13 +12,13 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from builder.errors import PublishError
+from builder.errors import PublishError, SignatureChangedError
 from core.files import fsync_folder, sha256_file, write_atomically
 from core.results import Passport
 
@@ -37,16 +37,28 @@ class Package:
 
 @dataclass(frozen=True)
 class Repository:
-    """A model repository and the folder beside it where new models are staged (same file system, or renaming fails)."""
+    """A model repository, and the folder where new models are staged (same file system, or renaming fails)."""
 
     root: Path
     staging: Path
 
     @classmethod
     def at(cls, root: Path, staging: Path | None = None) -> Repository:
-        """The repository at `root`; staged in its sibling `.<name>.staging` unless told otherwise."""
-        root = root.absolute()
-        return cls(root, (staging or root.with_name(f".{root.name}.staging")).absolute())
+        """The repository at `root`, staged in `.<name>.staging` beside it, or within the folder `staging`.
+
+        The staging folder is always one of our own making: it is swept. Raises PublishError for a place where it
+        would lie inside the repository, whose folders all count as models.
+        """
+        root = root.resolve()
+        parent = (staging or root.parent).resolve()
+        if root == root.parent or parent.is_relative_to(root):
+            raise PublishError(f"new models of {root} cannot be staged in {parent}: name a folder outside of it")
+        return cls(root, parent / f".{root.name}.staging")
+
+    @property
+    def lock_file(self) -> Path:
+        """The publishers' lock. It lies beside the repository, wherever new models are staged."""
+        return self.root.with_name(f".{self.root.name}.lock")
 
     def models(self) -> list[str]:
         """The names of the published models."""
@@ -74,7 +86,7 @@ class Repository:
         try:
             return (
                 passport is not None
-                and (folder / "golden.npz").is_file()
+                and sha256_file(folder / "golden.npz") == passport.golden_sha256
                 and all(sha256_file(folder / name) == sha256 for name, sha256 in passport.files.items())
             )
         except OSError:
@@ -95,7 +107,7 @@ class Repository:
         with _as_publish_error(f"{self.root} cannot be prepared for publishing"):
             self.staging.mkdir(parents=True, exist_ok=True)
             self.root.mkdir(parents=True, exist_ok=True)
-            lock = (self.staging / "lock").open("a")
+            lock = self.lock_file.open("a")
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -127,14 +139,23 @@ class Repository:
                 self._add_version(package, version)
             else:
                 self._add_model(package, version)
-            self._drop_old(name, package.keep_versions)
+            # Published it is; an old version that cannot be removed is no reason to say otherwise, and is tried again.
+            with suppress(OSError):
+                self._drop_old(name, package.keep_versions)
             return version
 
     def update_config(self, name: str, config: str) -> None:
-        """Replaces a model's config.pbtxt if it differs."""
-        path = self.root / name / "config.pbtxt"
-        if not path.is_file() or path.read_text() != config:
-            write_atomically(path, config.encode())
+        """Replaces a model's config.pbtxt if it differs. Raises PublishError when the disk refuses."""
+        with _as_publish_error(f"{name}: its config.pbtxt in {self.root} could not be replaced"):
+            if not self.has_config(name, config):
+                write_atomically(self.root / name / "config.pbtxt", config.encode())
+
+    def has_config(self, name: str, config: str) -> bool:
+        """Whether a model's config.pbtxt is this text."""
+        try:
+            return (self.root / name / "config.pbtxt").read_text() == config
+        except (OSError, UnicodeDecodeError):
+            return False
 
     def retire(self, name: str) -> None:
         """Removes a model, under the lock."""
@@ -150,9 +171,9 @@ class Repository:
                 continue
             new = package.passport
             if (old.inputs, old.outputs) != (new.inputs, new.outputs):
-                raise PublishError(
-                    f"{package.triton_name}: inputs or outputs differ from those of the published version {version}, "
-                    f"which clients rely on; give the model a new name, or remove the old one (`trident build --prune`)"
+                raise SignatureChangedError(
+                    f"inputs or outputs differ from those of the published version {version}, which clients rely on; "
+                    f"give the model a new name, or delete the folder {self.root / package.triton_name} and build again"
                 )
             return
 
@@ -173,10 +194,14 @@ class Repository:
         try:
             _write_version(staged, package)
             staged.rename(folder / str(version))
+            try:
+                fsync_folder(folder)
+                self.update_config(package.triton_name, package.config)
+            except (OSError, PublishError):
+                (folder / str(version)).rename(staged)  # as it was: the version goes, too
+                raise
         finally:
             shutil.rmtree(staged, ignore_errors=True)
-        fsync_folder(folder)
-        self.update_config(package.triton_name, package.config)
 
     def _drop_old(self, name: str, keep: int) -> None:
         for version in self.versions(name)[:-keep]:
@@ -189,6 +214,8 @@ def _write_version(folder: Path, package: Package) -> None:
     folder.mkdir(parents=True)
     for name, source in package.files.items():
         shutil.copyfile(source, folder / name)
+        if sha256_file(folder / name) != package.passport.files[name]:
+            raise PublishError(f"{package.triton_name}: {source} changed after it was verified; build again")
         with (folder / name).open("rb") as file:
             os.fsync(file.fileno())
     write_atomically(folder / "golden.npz", package.golden)
@@ -200,11 +227,17 @@ _REMEDIES = {
     errno.ENOSPC: "the disk is full; free some space and build again",
     errno.EDQUOT: "the disk quota is used up; free some space and build again",
     errno.EFBIG: "the file size limit is reached; raise it (ulimit -f) and build again",
-    errno.EROFS: "it is read-only; choose another with --repository",
-    errno.EACCES: "it may not be written; choose another with --repository or mend its rights",
-    errno.EPERM: "it may not be written; choose another with --repository or mend its rights",
+    errno.EROFS: "it is read-only; choose another with {option}",
+    errno.EACCES: "it may not be written; choose another with {option} or mend its rights",
+    errno.EPERM: "it may not be written; choose another with {option} or mend its rights",
     errno.EXDEV: "the staging folder lies on another file system; choose one beside it with --staging",
 }
+
+
+def remedy(error: OSError, option: str = "--repository") -> str:
+    """What went wrong with a file, and what to do about it; `option` names another place."""
+    known = _REMEDIES.get(error.errno or 0)
+    return known.format(option=option) if known else f"{error.strerror or error}: {error.filename or ''}"
 
 
 @contextmanager
@@ -212,5 +245,4 @@ def _as_publish_error(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        remedy = _REMEDIES.get(error.errno or 0, f"{error.strerror or error}: {error.filename or ''}")
-        raise PublishError(f"{what}: {remedy}") from error
+        raise PublishError(f"{what}: {remedy(error)}") from error

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
+import struct
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.artifact import Artifact
 from builder.errors import CheckpointError
 from builder.spec import ModelSpec
+from core.datatypes import BY_ONNX
 from core.errors import TridentError
 from core.files import sha256_file, sha256_parts, write_atomically
+from core.tensors import TensorSpec
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,13 +56,18 @@ def source_artifact(spec: ModelSpec, cache: Path) -> Artifact:
     model = read_onnx(spec.checkpoint.onnx)
     _check_signature(spec, model.graph)
     folder = cache / f"source-{sha256[:32]}"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "model.onnx", model.SerializeToString(deterministic=True))
+    try:
+        data = model.SerializeToString(deterministic=True)
+    except ValueError as error:  # protobuf's limit
+        raise CheckpointError(
+            f"{spec.checkpoint.onnx} is larger than 2 GB, which ONNX in one file cannot be"
+        ) from error
+    write_atomically(folder / "model.onnx", data)
     return Artifact("onnx", folder, spec, sha256, key=sha256)
 
 
 def _check_signature(spec: ModelSpec, graph: object) -> None:
-    """Raises CheckpointError unless the graph's inputs and outputs have the spec's names."""
+    """Raises CheckpointError unless the graph's inputs and outputs have the spec's names, types and sizes."""
     constants = {tensor.name for tensor in graph.initializer}  # type: ignore[attr-defined]
     for kind, wanted in (("input", spec.inputs), ("output", spec.outputs)):
         found = [value.name for value in getattr(graph, kind) if value.name not in constants]
@@ -69,6 +77,29 @@ def _check_signature(spec: ModelSpec, graph: object) -> None:
                 f"{spec.checkpoint.onnx}: its {kind}s are {', '.join(found)}, the spec says {names}; "
                 f"write the file's names, in its order, under `{kind}s`"
             )
+        for tensor in wanted:
+            value = next(value for value in getattr(graph, kind) if value.name == tensor.name)
+            _check_value(spec, kind, tensor, value.type.tensor_type)
+
+
+def _check_value(spec: ModelSpec, kind: str, tensor: TensorSpec, found: Any) -> None:
+    where = f"{spec.checkpoint.onnx}: {kind} {tensor.name!r}"
+    if found.elem_type != tensor.datatype.onnx:
+        name = BY_ONNX[found.elem_type].name if found.elem_type in BY_ONNX else f"type {found.elem_type}"
+        raise CheckpointError(f"{where} is {name}, the spec says {tensor.dtype}; correct the spec")
+    if not found.HasField("shape"):
+        return  # not said in the file; running it will tell
+    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in found.shape.dim]
+    if len(sizes) != len(tensor.dims) + 1:
+        raise CheckpointError(f"{where} has {len(sizes)} axes, the spec says {len(tensor.dims)} behind the batch axis")
+    if kind == "input" and sizes[0] is not None and spec.batch.max != sizes[0]:
+        raise CheckpointError(
+            f"{where} is fixed to batches of {sizes[0]}, the spec asks for up to {spec.batch.max}; "
+            f"export the model with a dynamic batch axis"
+        )
+    for want, size in zip(tensor.dims, sizes[1:], strict=True):
+        if size is not None and size != want:
+            raise CheckpointError(f"{where} has an axis of {size} where the spec says {want}; correct the spec")
 
 
 def _factory_file(spec: ModelSpec) -> Path:
@@ -101,6 +132,13 @@ def _some(kind: str, names: list[str]) -> str:
     return f"{len(names)} {kind} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}) " if names else ""
 
 
+# What the loaders raise on damaged files, found by flipping bytes.
+_DAMAGE = (
+    OSError, RuntimeError, ValueError, EOFError, LookupError, TypeError, AttributeError, AssertionError, struct.error,
+    OverflowError, MemoryError,
+)  # fmt: skip
+
+
 def _load_state_dict(path: Path) -> dict[str, Tensor]:
     import torch
     from safetensors import SafetensorError
@@ -117,7 +155,7 @@ def _load_state_dict(path: Path) -> dict[str, Tensor]:
             f"{path} is refused: it holds more than tensors, and loading it could run code (nothing was run); save it "
             f"again with torch.save(model.state_dict(), ...) or as safetensors. Cause: {_first_line(error)}"
         ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, SafetensorError) as error:
+    except (*_DAMAGE, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint: {_first_line(error)}") from error
     if isinstance(state, dict) and "state_dict" in state and isinstance(state["state_dict"], dict):
         state = state["state_dict"]
@@ -144,7 +182,7 @@ def _call_factory(spec: ModelSpec) -> nn.Module:
         network = getattr(module, name)()
     except TridentError:
         raise
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything, and a script may call exit()
         raise CheckpointError(f"factory {spec.checkpoint.factory} failed: {type(error).__name__}: {error}") from error
     if not isinstance(network, torch.nn.Module):
         raise CheckpointError(

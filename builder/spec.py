@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
 from core.metrics import METRICS
 from core.tensors import Axis, TensorSpec
@@ -13,6 +13,7 @@ from core.transforms import Preprocess
 
 VariantId = Literal["torch_fp32", "onnx_fp32", "openvino_int8"]
 Positive = Annotated[int, Field(ge=1)]
+TAKEN_NAMES = ("cache", "demo", "server")  # folders of `artifacts/`, where each model has one of its own name
 
 
 class SpecModel(BaseModel):
@@ -125,9 +126,23 @@ class ModelSpec(SpecModel):
     preprocess: Preprocess = {}
     postprocess: dict[str, tuple[PostTransform, ...]] = {}
     labels: tuple[str, ...] = ()
-    variants: tuple[VariantId, ...] = ("torch_fp32", "onnx_fp32", "openvino_int8")
+    variants: Annotated[tuple[VariantId, ...], Field(min_length=1)] = ("torch_fp32", "onnx_fp32", "openvino_int8")
     target: Literal["wheel", "nvidia"] = "wheel"
     serving: Serving = Serving()
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, value: str) -> str:
+        if value in TAKEN_NAMES:
+            raise ValueError(f"a model cannot be called {', '.join(TAKEN_NAMES)}; choose another name")
+        return value
+
+    @field_validator("variants")
+    @classmethod
+    def _once(cls, value: tuple[VariantId, ...]) -> tuple[VariantId, ...]:
+        if repeated := [variant for variant in value if value.count(variant) > 1]:
+            raise ValueError(f"{repeated[0]} stands twice; name each variant once")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
@@ -152,3 +167,8 @@ class ModelSpec(SpecModel):
     def triton_name(self, variant: str) -> str:
         """The name that the server knows. Nobody parses it: the config's parameters carry the parts."""
         return f"{self.name}_{variant}"
+
+
+def proof_batches(spec: ModelSpec) -> list[int]:
+    """The batch sizes at which every variant is run before it is trusted: 1, 2, 3 and the largest."""
+    return sorted({1, 2, 3, spec.batch.max} & set(range(1, spec.batch.max + 1)))

@@ -13,6 +13,19 @@ from builder.errors import SpecError
 from builder.spec import ModelSpec
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader; a value that its type cannot hold (`2024-13-45`) is a mistake with a place, like any other."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Raises ConstructorError, with the node's place."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, OverflowError, LookupError, AttributeError) as error:
+            value = getattr(node, "value", None)
+            why = f"{value!r} cannot be read ({error}), put it in quotes" if isinstance(value, str) else str(error)
+            raise yaml.constructor.ConstructorError(None, None, why, node.start_mark) from error
+
+
 def load_spec(path: Path) -> ModelSpec:
     """Reads a spec; its relative paths come back resolved against the spec's folder.
 
@@ -26,12 +39,15 @@ def load_spec(path: Path) -> ModelSpec:
         raise SpecError(f"{path} cannot be read: {error}") from error
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
+        _refuse_repeated_keys(node)
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else 1
         problem = getattr(error, "problem", None) or "not valid YAML"
         raise SpecError(f"{path}:{line}: {problem}; mend the YAML there") from error
+    except RecursionError:
+        raise SpecError(f"{path}:1: the YAML is nested too deeply; see examples/fashion/model.yaml") from None
     if not isinstance(content, dict):
         raise SpecError(f"{path}:1: a spec is a mapping that begins with `name:`; see examples/fashion/model.yaml")
     try:
@@ -39,6 +55,28 @@ def load_spec(path: Path) -> ModelSpec:
     except ValidationError as error:
         raise SpecError(_explain(path, node, error)) from None
     return _resolved(spec, path.resolve().parent)
+
+
+def _refuse_repeated_keys(root: yaml.Node | None) -> None:
+    """Raises ConstructorError for a key that stands twice in a mapping, of which YAML would silently keep the last."""
+    waiting, seen = [root], set()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:  # an alias, which may even lead back to its own anchor
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                waiting.append(value)
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                if key.value in lines:
+                    why = f"{key.value!r} stands twice, first in line {lines[key.value]}"
+                    raise yaml.constructor.ConstructorError(None, None, why, key.start_mark)
+                lines[key.value] = key.start_mark.line + 1
 
 
 def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:

@@ -64,6 +64,14 @@ def run_recipe(
     return artifact
 
 
+def sweep_partial(cache: Path) -> None:
+    """Removes what killed builds left unfinished in the cache; folders of living ones stay."""
+    for folder in cache.glob(".*.*"):
+        pid = folder.name.rpartition(".")[2]
+        if pid.isdecimal() and not Path("/proc", pid).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _result(step: Step, source: Artifact, folder: Path, key: str, sha256: str) -> Artifact:
     return Artifact(step.produces, folder, source.spec, sha256, key, (*source.history, step.name))
 
@@ -99,14 +107,11 @@ def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifac
             raise StepError(f"{after} changed its source, which other variants share")
         sha256 = hash_files(files)
         write_atomically(partial / "sha256", sha256.encode())
-        shutil.rmtree(folder, ignore_errors=True)  # damaged, or it would have been taken
-        try:
-            partial.rename(folder)
-        except OSError:
-            # Another build of the same content came first; use its result if it is whole.
-            if found := _cached(step, source, cache, calibration):
-                return found
-            raise
+        # Another build of the same content may have come first, and may be using its result: that one stays.
+        if found := _cached(step, source, cache, calibration):
+            return found
+        shutil.rmtree(folder, ignore_errors=True)  # damaged
+        partial.rename(folder)
         return _result(step, source, folder, key, sha256)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -10,7 +10,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 
 from builder.artifact import BACKENDS, Format
 from builder.errors import StepError
-from builder.spec import ModelSpec
+from builder.spec import ModelSpec, proof_batches
 from core.tensors import TensorSpec
 from core.transforms import PREPROCESS
 
@@ -24,7 +24,7 @@ def make_config(spec: ModelSpec, variant: str, form: Format, source_sha256: str,
     reasons = {
         "name": f"{variant} of {spec.name}; clients read the parts from the parameters below",
         "backend": "`backend`, not `platform`: one repository for the native backends and for Trident's own",
-        "max_batch_size": f"the spec's batch.max; the batch axis was run at 1, 2, 3 and {spec.batch.max}",
+        "max_batch_size": f"the spec's batch.max; the batch axis was run at {', '.join(map(str, proof_batches(spec)))}",
         "input": "as the artifact was exported; the batch axis is not written",
         "output": "",
     }
@@ -41,7 +41,7 @@ def make_config(spec: ModelSpec, variant: str, form: Format, source_sha256: str,
 
 def _tensor(kind: Any, tensor: TensorSpec) -> Any:
     data_type = pb.DataType.Value(tensor.datatype.config)
-    return kind(name=tensor.name, data_type=data_type, dims=list(tensor.shape[1:]) or [1])
+    return kind(name=tensor.name, data_type=data_type, dims=list(tensor.shape[1:]))
 
 
 def _versions(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:  # noqa: ARG001
@@ -108,7 +108,7 @@ def _warmup(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -
             dims = [dim if isinstance(dim, int) else spec.axes[dim].opt for dim in tensor.dims]
             entry = warmup.inputs[tensor.name]
             entry.data_type = pb.DataType.Value(tensor.datatype.config)
-            entry.dims.extend(dims or [1])
+            entry.dims.extend(dims)
             # Random whole numbers could be no valid token or index; zero always is one.
             if tensor.dtype.startswith("float"):
                 entry.random_data = True

@@ -22,7 +22,7 @@ import numpy as np
 
 from builder.artifact import Artifact
 from builder.data import check_data, load_samples
-from builder.errors import BatchAxisError, StepError
+from builder.errors import BatchAxisError, CheckpointError, StepError
 from builder.recipes import Recipe
 from builder.source import source_artifact
 from builder.spec import ModelSpec
@@ -68,9 +68,15 @@ def examine_original(spec: ModelSpec, place: Workplace) -> MetricValue:
 
     place.cache.mkdir(parents=True, exist_ok=True)
     evaluation = load_samples(spec, spec.data.evaluation)
-    check_data(spec, load_samples(spec, spec.data.calibration), evaluation)
+    check_data(spec, load_samples(spec, spec.data.calibration, labelled=False), evaluation)
     original = predictor(source_artifact(spec, place.cache), cores())
-    outputs = predict_all(original, evaluation.inputs, min(BATCH, spec.batch.max))
+    try:
+        outputs = predict_all(original, evaluation.inputs, min(BATCH, spec.batch.max))
+    except Exception as error:  # each runtime, and each network, raises kinds of its own
+        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error).strip() else ''}"
+        raise CheckpointError(
+            f"the checkpoint of {spec.name} does not run on inputs and to outputs as the spec describes them; {why}"
+        ) from error
     for tensor in spec.outputs:
         tensor.check(outputs[tensor.name], f"output {tensor.name!r} of the checkpoint of {spec.name}")
         if np.issubdtype(outputs[tensor.name].dtype, np.floating) and not np.isfinite(outputs[tensor.name]).all():
@@ -89,13 +95,15 @@ def examine_original(spec: ModelSpec, place: Workplace) -> MetricValue:
     return measure(spec, outputs, evaluation.labels)
 
 
-def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Built:
+def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha256: str) -> Built:
     """Checkpoint to verified, timed artifact. Raises BatchAxisError or StepError with the variant's reason to fail."""
     from builder.runtimes import predictor
     from builder.timing import time_pair
-    from builder.verify import judge, predict_all, prove_axes, take
+    from builder.verify import SMALLEST, judge, predict_all, prove_axes, take
 
     source = source_artifact(spec, place.cache)
+    if source.sha256 != source_sha256:
+        raise StepError("the checkpoint changed while it was being built; build again")
     steps = recipe.steps_from(source.format)
     assert steps is not None  # the caller asked `unavailable` first
     artifact = run_recipe(steps, source, place.cache, on_step=lambda name: print(f"== {recipe.variant}: {name}"))
@@ -115,7 +123,7 @@ def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Built:
         timing=time_pair(original, variant, pack.inputs),
         golden=pack_bytes(take(pack.inputs, rows), take(outputs, rows)),
         golden_tolerance={
-            name: recipe.tolerance * max(1.0, float(np.abs(value).max())) for name, value in outputs.items()
+            name: recipe.tolerance * max(SMALLEST, float(np.abs(value).max())) for name, value in outputs.items()
         },
         opset=opset,
         ir_version=ir_version,

@@ -98,6 +98,7 @@ class Passport(ResultModel):
     tools: dict[str, str]
     isa_flags: tuple[str, ...]
     cores: int
+    golden_sha256: Sha256
     golden_tolerance: Annotated[dict[str, float], Field(description="output -> largest absolute difference allowed")]
     verdict: Verdict
     timing: Timing
@@ -119,6 +120,7 @@ class BuildRow(ResultModel):
     speedup: float | None = None
     compression: float | None = None
     retention: float | None = None
+    dominated: Annotated[bool, Field(description="slower than the original in process; published all the same")] = False
     verdict: Verdict | None = None
     timing: Timing | None = None
     history: tuple[str, ...] = ()
@@ -224,6 +226,7 @@ class SummaryRow(ResultModel):
     throughput_gain: float | None = None
     compression: float | None = None
     retention: float | None = None
+    dominated: bool = False
     failures: int | None = None
 
 
@@ -264,13 +267,3 @@ class Benchmark(ResultModel):
     rows: Annotated[tuple[SummaryRow, ...], Field(description="the comparison that the claims were drawn from")]
     windows: tuple[LoadWindow, ...]
     claims: tuple[Claim, ...]
-
-
-RESULT_FILES: dict[str, type[ResultModel]] = {
-    "passport": Passport,
-    "build-report": BuildReport,
-    "load": LoadReport,
-    "summary": Summary,
-    "benchmark": Benchmark,
-}
-"""Result files by the name of their schema in docs/schemas/."""

@@ -8,9 +8,14 @@ the original. The same layout, without labels and with 16 rows of the *variant's
 from __future__ import annotations
 
 import io
+import lzma
+import struct
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +27,13 @@ from core.results import ResultModel, Sha256
 from core.tensors import Arrays, TensorSpec
 
 GOLDEN_ROWS = 16
+
+# What zipfile, its decompressors and numpy raise for bytes that are no archive of arrays: RuntimeError for an encrypted
+# member, NotImplementedError for an unknown compression, MemoryError and OverflowError for an absurd shape.
+_DAMAGED = (
+    *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, OverflowError, TypeError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, tokenize.TokenError),
+)
 
 
 class SamplePackInfo(ResultModel):
@@ -64,11 +76,16 @@ def read_arrays(path: Path) -> Arrays:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise InputError(f"{path} is a single array; an .npz archive with named arrays is needed")
-            return {name: archive[name] for name in archive.files}
+            arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} cannot be read as an .npz archive: {error}") from error
+    except _DAMAGED as error:
+        why = str(error) or type(error).__name__
+        raise InputError(f"{path} cannot be read as an .npz archive: {why}") from error
+    # numpy hands a member that is no array over as its bytes.
+    if odd := [name for name, value in arrays.items() if not isinstance(value, np.ndarray)]:
+        raise InputError(f"{path} cannot be read as an .npz archive: its member {odd[0]!r} is no array")
+    return arrays
 
 
 def split_pack(arrays: Arrays) -> tuple[Arrays, Arrays]:
@@ -92,8 +109,17 @@ def read_pack(folder: Path) -> SamplePack:
         raise InputError(f"{folder} holds no sample pack; build the model first (`trident build`)") from error
     except ValidationError as error:
         raise InputError(f"{folder / 'samples.json'} cannot be read: {error.errors()[0]['msg']}") from error
-    arrays = read_arrays(folder / "samples.npz")
-    if sha256_file(folder / "samples.npz") != info.sha256:
-        raise InputError(f"{folder / 'samples.npz'} is not the file that samples.json describes; build the model again")
+    except OSError as error:
+        raise InputError(f"{folder / 'samples.json'} cannot be read: {error.strerror}") from error
+    path = folder / "samples.npz"
+    try:
+        sha256 = sha256_file(path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}; build the model again") from error
+    if sha256 != info.sha256:
+        raise InputError(f"{path} is not the file that samples.json describes; build the model again")
+    arrays = read_arrays(path)
+    if "label" not in arrays:
+        raise InputError(f"{path} has no array 'label'; build the model again")
     inputs, goldens = split_pack(arrays)
     return SamplePack(info, inputs, goldens, arrays["label"])

@@ -6,7 +6,19 @@ import json
 import sys
 from pathlib import Path
 
-from core.results import RESULT_FILES
+from core.results import Benchmark, BuildReport, LoadReport, ModelBuild, Passport, ResultModel, Summary
+from core.samples import SamplePackInfo
+
+RESULT_FILES: dict[str, type[ResultModel]] = {
+    "passport": Passport,
+    "samples": SamplePackInfo,
+    "build": ModelBuild,
+    "build-report": BuildReport,
+    "load": LoadReport,
+    "summary": Summary,
+    "benchmark": Benchmark,
+}
+"""Result files by the name of their schema."""
 
 
 def schemas() -> dict[str, str]:

@@ -26,7 +26,7 @@ class TensorSpec(BaseModel):
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_.\-/:]{0,127}$")]
     dtype: str = "float32"
-    dims: tuple[Dim, ...]
+    dims: Annotated[tuple[Dim, ...], Field(min_length=1)]
 
     @field_validator("dtype")
     @classmethod

@@ -64,13 +64,20 @@ def parse_preprocess(text: str) -> Preprocess:
 
 
 def apply_to_array(transforms: tuple[AnyTransform, ...], array: NDArray[np.generic]) -> NDArray[np.generic]:
-    """Applies all but the decoding to an array with any leading axes, e.g. uint8 `[N, C, H, W]` to float32."""
+    """Applies all but the decoding to an array with any leading axes, e.g. uint8 `[N, C, H, W]` to float32.
+
+    Raises InputError for an array that a transform cannot take: no numbers, or another count of channels.
+    """
     for transform in transforms:
-        if isinstance(transform, Scale):
-            array = array.astype(np.float32) * np.float32(transform.by) + np.float32(transform.plus)
-        elif isinstance(transform, Normalize):
-            mean = np.asarray(transform.mean, np.float32)[:, None, None]
-            array = (array.astype(np.float32) - mean) / np.asarray(transform.std, np.float32)[:, None, None]
+        try:
+            if isinstance(transform, Scale):
+                array = array.astype(np.float32) * np.float32(transform.by) + np.float32(transform.plus)
+            elif isinstance(transform, Normalize):
+                mean = np.asarray(transform.mean, np.float32)[:, None, None]
+                array = (array.astype(np.float32) - mean) / np.asarray(transform.std, np.float32)[:, None, None]
+        except (ValueError, TypeError) as error:
+            what = f"{array.dtype} array of shape {list(array.shape)}"
+            raise InputError(f"preprocess {transform.op!r} does not fit the {what}: {error}") from error
     return array
 
 

@@ -49,6 +49,7 @@ def _row(row: BuildRow, load: LoadReport, latency_users: int) -> SummaryRow:
         speedup=row.speedup,
         compression=row.compression,
         retention=row.retention,
+        dominated=row.dominated,
     )
     if not windows:
         return summary
@@ -117,6 +118,7 @@ def summary_table(summary: Summary) -> Table:
 def remarks(summary: Summary) -> list[str]:
     """What the table does not say: variants left out and why, failures, disagreement with the in-process run."""
     found = [f"{row.variant} is {row.status}: {row.reason}" for row in summary.rows if row.status != "published"]
+    found += [f"{row.variant} is dominated: slower than the original" for row in summary.rows if row.dominated]
     found += [f"{row.variant}: {row.failures} requests failed" for row in summary.rows if row.failures]
     for row in summary.rows:
         if row.served_agreement is not None and row.served_agreement < 0.999:

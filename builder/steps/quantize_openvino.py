@@ -36,7 +36,7 @@ class QuantizeOpenVino:
         import openvino
         from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, OverflowFix
 
-        calibration = load_samples(source.spec, source.spec.data.calibration)
+        calibration = load_samples(source.spec, source.spec.data.calibration, labelled=False)
         count = min(self.samples, len(calibration))
         rows = [{name: array[i : i + 1] for name, array in calibration.inputs.items()} for i in range(count)]
         model = openvino.Core().read_model(source.path)

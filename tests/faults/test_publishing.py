@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from builder.build import BuildOptions, Listener, build
 from builder.repository import Repository
 from server.options import ServeOptions
 from server.supervisor import Server
-from tests.support.tiny import onnx_spec
+from tests.support.tiny import onnx_spec, torch_spec
 
 BUILD = [sys.executable, "-m", "trident.main", "build"]
 
@@ -62,7 +63,7 @@ FULL_DISK = """
 mount -t tmpfs -o size=$5k tmpfs "$1"
 code=0
 "$2" -m trident.main build "$3" --repository "$1/repository" --artifacts "$4" || code=$?
-find "$1" -type f ! -name lock
+find "$1" -type f ! -name '*lock'
 exit $code
 """
 
@@ -78,10 +79,29 @@ def test_full_disk_is_one_sentence_and_leaves_nothing_half_written(tmp_path: Pat
     assert done.stdout.splitlines() == []
 
 
+FULL_ARTIFACTS = """
+mount -t tmpfs -o size=$5k tmpfs "$1"
+"$2" -m trident.main build "$3" --repository "$4" --artifacts "$1/artifacts"
+"""
+
+
+@pytest.mark.parametrize("kilobytes", [4, 16, 32])
+def test_full_disk_under_the_artifacts_is_one_sentence(tmp_path: Path, kilobytes: int) -> None:
+    spec, disk = onnx_spec(tmp_path / "model"), tmp_path / "disk"
+    disk.mkdir()
+    done = _namespace(FULL_ARTIFACTS, disk, sys.executable, spec, tmp_path / "repository", kilobytes)
+    assert done.returncode == 5, done.stderr
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("trident build: ")]
+    assert len(sentences) == 1, done.stderr
+    assert "the disk is full; free some space and build again" in sentences[0]
+    assert "Traceback" not in done.stderr
+    _check_loadable(tmp_path / "repository")
+
+
 READ_ONLY = """
 mount --bind "$1" "$1"
 mount -o remount,ro,bind "$1"
-! touch "$1/probe" 2>/dev/null
+if touch "$1/probe" 2>/dev/null; then exit 99; fi
 "$2" -m trident.main build "$3" --repository "$1/repository" --artifacts "$4"
 """
 
@@ -98,7 +118,6 @@ def test_read_only_target_is_one_sentence_and_nothing_changes(tmp_path: Path) ->
 
 
 def test_file_size_limit_while_adding_a_version(tmp_path: Path) -> None:
-    """The limit lets small files through and stops the model's: a version is half staged when the disk refuses."""
     spec = onnx_spec(tmp_path / "model")
     options = BuildOptions(tmp_path / "repository", tmp_path / "artifacts")
     build([spec], options, Listener())
@@ -124,13 +143,17 @@ def test_file_size_limit_while_adding_a_version(tmp_path: Path) -> None:
 
 
 def test_two_builds_at_once_both_succeed_and_publish_one_version(tmp_path: Path) -> None:
-    spec = onnx_spec(tmp_path / "model")
+    """They race for the export's place in the step cache, too: a checkpoint in PyTorch has steps ahead of it."""
+    spec = torch_spec(tmp_path / "model", variants="onnx_fp32")
     builds = [subprocess.Popen(_command(spec, tmp_path), stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in builds:
         _, words = process.communicate(timeout=120)
         assert process.returncode == 0, words
     assert Repository.at(tmp_path / "repository").versions("tiny_onnx_fp32") == [1]
     _check_loadable(tmp_path / "repository")
+    exports = list((tmp_path / "artifacts").rglob("model.onnx"))
+    assert len(exports) == 1, exports
+    assert (exports[0].parent / "sha256").is_file()
 
 
 def test_builds_of_different_models_at_once(tmp_path: Path) -> None:
@@ -143,6 +166,27 @@ def test_builds_of_different_models_at_once(tmp_path: Path) -> None:
     _check_loadable(tmp_path / "repository")
 
 
+def _alive(group: int) -> list[int]:
+    """The processes of a process group that still run; what has ended and waits to be reaped does not count."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, _, of_group = stat.read_text().rpartition(")")[2].split()[:3]
+            if int(of_group) == group and state not in "ZX":
+                found.append(int(stat.parent.name))
+    return found
+
+
+def _check_ends(group: int, within_s: float = 10) -> None:
+    """All processes of the group are gone before the deadline. They are killed if not, and the test fails."""
+    deadline = time.monotonic() + within_s
+    while left := _alive(group):
+        if time.monotonic() > deadline:
+            os.killpg(group, signal.SIGKILL)
+            pytest.fail(f"processes {left} of a killed build live on after {within_s} s")
+        time.sleep(0.02)
+
+
 def test_a_build_killed_at_20_random_moments_leaves_a_loadable_repository(tmp_path: Path) -> None:
     """Each round has new weights, would publish a new version, and dies between start and end."""
     root, chance = tmp_path / "repository", random.Random(20)
@@ -150,6 +194,7 @@ def test_a_build_killed_at_20_random_moments_leaves_a_loadable_repository(tmp_pa
     started = time.monotonic()
     subprocess.run(_command(spec, tmp_path), check=True, capture_output=True)
     whole_s = time.monotonic() - started
+    killed = orphaned = 0
     for round_number in range(20):
         onnx_spec(tmp_path / "model", seed=round_number)
         process = subprocess.Popen(
@@ -158,9 +203,14 @@ def test_a_build_killed_at_20_random_moments_leaves_a_loadable_repository(tmp_pa
         try:
             process.wait(timeout=chance.uniform(0.2, 1.0) * whole_s)
         except subprocess.TimeoutExpired:
+            had_child = len(_alive(process.pid)) > 1
             process.kill()  # the builder alone; its child must not live on and write
-        process.wait()
+            orphaned += had_child
+        killed += process.wait() == -signal.SIGKILL
+        _check_ends(process.pid)
         _check_loadable(root)
+    assert killed >= 5, f"only {killed} of 20 builds were killed before they ended"
+    assert orphaned, "no build had a child when it was killed; that none lived on would mean nothing"
     _check_serves(root, tmp_path / "run")
     subprocess.run(_command(spec, tmp_path), check=True, capture_output=True)
     golden = np.load(root / "tiny_onnx_fp32" / str(max(Repository.at(root).versions("tiny_onnx_fp32"))) / "golden.npz")

@@ -19,6 +19,7 @@ from builder.build import BuildOptions, Listener, build
 from builder.errors import CheckpointError, PublishError, SpecError, StepError
 from builder.repository import Repository
 from builder.worker import Workshop
+from core.errors import InputError
 from core.results import BuildReport, Passport
 from core.samples import read_pack
 from tests.support.tiny import forward, onnx_model, onnx_spec, torch_spec
@@ -141,18 +142,74 @@ def test_other_inputs_or_outputs_are_refused(tmp_path: Path) -> None:
     model = onnx_model()
     model.graph.output[0].name = model.graph.node[2].output[0] = "logits"
     onnx.save(model, tmp_path / "model" / "model.onnx")
-    with pytest.raises(PublishError, match="inputs or outputs differ from those of the published version 1"):
-        build([spec], _options(tmp_path), Listener())
+    row = build([spec], _options(tmp_path), Listener()).models[0].rows[0]
+    assert row.status == "failed"
+    assert "inputs or outputs differ from those of the published version 1" in row.reason
     assert _snapshot(tmp_path / "repository") == before
 
 
-def test_a_fixed_batch_axis_is_a_failed_row_with_its_reason(tmp_path: Path) -> None:
-    spec = onnx_spec(tmp_path / "model")
-    onnx.save(onnx_model(batch=1), tmp_path / "model" / "model.onnx")
-    spec.write_text(spec.read_text().replace("batch: {max: 8}", "batch: {max: 4}"))
-    with pytest.raises(Exception, match=r"Got invalid dimensions|cannot run at batch 2"):
+def test_an_exported_batch_axis_that_is_fixed_is_a_failed_row_with_its_reason(tmp_path: Path) -> None:
+    """A factory whose network bakes the batch size that it was traced with into the graph."""
+    spec = torch_spec(tmp_path / "model", variants="torch_fp32")
+    (tmp_path / "model" / "factory.py").write_text(
+        "import torch\nfrom torch import nn\n\n\nclass Net(nn.Sequential):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x) + torch.zeros(int(x.shape[0]), 3)\n\n\n"
+        "def make():\n    return Net(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))\n"
+    )
+    row = build([spec], _options(tmp_path), Listener()).models[0].rows[0]
+    assert row.status == "failed"
+    assert "at batch" in row.reason
+    assert not (tmp_path / "repository" / "tiny_torch_fp32").exists()
+
+
+def test_a_checkpoint_that_does_not_fit_its_spec(tmp_path: Path) -> None:
+    spec = torch_spec(tmp_path / "model")
+    factory = tmp_path / "model" / "factory.py"
+    good = factory.read_text()
+    factory.write_text(good.replace("nn.Linear(16, 3)", "nn.Linear(16, 3), nn.Flatten(0)"))
+    with pytest.raises(InputError, match=r"output 'scores' of the checkpoint of tiny must hold"):
         build([spec], _options(tmp_path), Listener())
-    assert not (tmp_path / "repository" / "tiny_onnx_fp32").exists()
+    spec.write_text(spec.read_text().replace("dims: [8]", "dims: [4, 2]"))
+    for name in ("calibration", "evaluation"):
+        data = dict(np.load(tmp_path / "model" / f"{name}.npz"))
+        np.savez(tmp_path / "model" / f"{name}.npz", x=data["x"].reshape(-1, 4, 2), label=data["label"])
+    factory.write_text(good)
+    with pytest.raises(CheckpointError, match="the checkpoint of tiny does not run on inputs"):
+        build([spec], _options(tmp_path), Listener())
+    factory.write_text("raise SystemExit(0)\n")
+    with pytest.raises(CheckpointError, match="failed: SystemExit"):
+        build([spec], _options(tmp_path), Listener())
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_staging_folder_is_never_swept_of_what_is_not_ours(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model")
+    (tmp_path / "elsewhere" / "precious").mkdir(parents=True)
+    options = BuildOptions(tmp_path / "repository", tmp_path / "artifacts", staging=tmp_path / "elsewhere")
+    assert build([spec], options, Listener()).models[0].rows[0].status == "published"
+    assert (tmp_path / "elsewhere" / "precious").is_dir()
+    for inside in (tmp_path / "repository", tmp_path / "repository" / "tiny_onnx_fp32"):
+        with pytest.raises(PublishError, match="name a folder outside of it"):
+            Repository.at(tmp_path / "repository", inside)
+
+
+def test_damaged_goldens_are_noticed(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model")
+    build([spec], _options(tmp_path), Listener())
+    (tmp_path / "repository" / "tiny_onnx_fp32" / "1" / "golden.npz").write_bytes(b"junk")
+    assert not Repository.at(tmp_path / "repository").intact("tiny_onnx_fp32", 1)
+    assert build([spec], _options(tmp_path), Listener()).models[0].rows[0].version == 2
+
+
+def test_what_a_killed_build_left_in_the_cache_is_swept(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    cache = tmp_path / "artifacts" / "cache"
+    (cache / f".abc.{dead.pid}").mkdir(parents=True)
+    (cache / f".abc.{os.getpid()}").mkdir()
+    build([onnx_spec(tmp_path / "model")], _options(tmp_path), Listener())
+    assert [path.name for path in cache.glob(".abc.*")] == [f".abc.{os.getpid()}"]
 
 
 def test_a_variant_below_its_gate_is_a_row_and_keeps_the_older_version(tmp_path: Path) -> None:
@@ -226,11 +283,27 @@ def test_command_line_builds_lists_and_explains(tmp_path: Path) -> None:
     assert "onnx_fp32" in table.stdout and "unchanged" in table.stderr
 
 
+def _as_double(folder: Path) -> None:
+    model = onnx_model()
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    model.graph.node.insert(0, onnx.helper.make_node("Cast", ["x"], ["single"], to=onnx.TensorProto.FLOAT))
+    model.graph.node[1].input[0] = "single"
+    onnx.save(model, folder / "model.onnx")
+
+
 BAD_INPUT: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "typo": (lambda d: (d / "model.yaml").write_text("nam: x"), 3, "unknown field; did you mean 'name'"),
     "missing checkpoint": (lambda d: (d / "model.onnx").unlink(), 3, "model.onnx does not exist"),
     "NaN": (lambda d: np.savez(d / "evaluation.npz", x=np.full((2, 8), np.nan, "f"), label=[0, 1]), 3, "NaN"),
     "no data": (lambda d: (d / "evaluation.npz").unlink(), 3, "evaluation.npz"),
+    "fixed batch": (lambda d: onnx.save(onnx_model(batch=1), d / "model.onnx"), 3, "fixed to batches of 1"),
+    "other type": (_as_double, 3, "input 'x' is float64, the spec says float32"),
+    "wrong dims": (
+        lambda d: (d / "model.yaml").write_text((d / "model.yaml").read_text().replace("dims: [3]", "dims: [4]")),
+        3,
+        "output 'scores' has an axis of 3 where the spec says 4",
+    ),
+    "artifacts is a file": (lambda d: (d.parent / "artifacts").write_text(""), 5, "artifacts cannot be used"),
     "damaged": (lambda d: (d / "model.onnx").write_bytes(b"\xff\xff"), 3, "cannot be read as an ONNX model"),
 }
 

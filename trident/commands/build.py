@@ -55,7 +55,7 @@ def build_table(model: ModelBuild) -> Table:
     for row in model.rows:
         table.add_row(
             row.variant,
-            row.status,
+            f"{row.status}, dominated" if row.dominated else row.status,
             percent(row.accuracy),
             number(row.time_ms, ".3f"),
             megabytes(row.size_bytes),

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from core.errors import InputError, LoadTestError
 from core.files import write_atomically
 from core.machine import now
-from core.results import BuildReport, LoadReport, ModelBuild
+from core.results import LoadReport, ModelBuild
 from loadtest import run_plan
 from loadtest.events import LoadEvent
 from loadtest.plan import LoadPlan, Target
@@ -49,20 +49,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def find_build(artifacts: Path, name: str | None) -> ModelBuild:
-    """A model's part of the last build report; the only one if no name is given."""
-    path = artifacts / "build-report.json"
+    """What the last build of a model reported; of the only model if no name is given."""
+    paths = {path.parent.name: path for path in sorted(artifacts.glob("*/build.json"))}
+    if not paths:
+        raise InputError(f"{artifacts} holds no built model; build first with `make build-repo`")
+    if name is None and len(paths) > 1:
+        raise InputError(f"name one of the models that were built: {', '.join(paths)}")
+    path = paths.get(name or next(iter(paths)))
+    if path is None:
+        raise InputError(f"{name!r} was not built; there are {', '.join(paths)}")
     try:
-        report = BuildReport.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; build first with `make build-repo`") from None
+        return ModelBuild.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        raise InputError(f"{path} cannot be read; build again with `make build-repo`: {error}") from error
-    found = [model for model in report.models if name in (None, model.model)]
-    if len(found) != 1:
-        names = ", ".join(model.model for model in report.models)
-        what = "name one model" if name is None else f"{name!r} was not built"
-        raise InputError(f"{what}; the last build made {names}")
-    return found[0]
+        raise InputError(f"{path} cannot be read; build again with `make build-repo`") from error
 
 
 def _targets(artifacts: Path, model: ModelBuild) -> tuple[Target, ...]:

@@ -162,6 +162,8 @@ BAD_DATA = {
     "no labels": ({"x": X}, "has no array 'label'"),
     "fewer labels": ({"x": X, "label": LABEL[:3]}, "'x' has 5 samples, 'label' 3"),
     "labels of floats": ({"x": X, "label": LABEL.astype(np.float32)}, "must hold whole numbers"),
+    "labels of one number": ({"x": X, "label": LABEL[0]}, "'label' is a single number"),
+    "input of one number": ({"x": X[0, 0], "label": LABEL}, "'x' is a single number"),
     "pickled objects": ({"x": np.array([object()] * 5), "label": LABEL}, r"cannot be read as an \.npz archive"),
 }
 
@@ -197,3 +199,38 @@ def test_shared_samples_and_labels_without_a_class(tmp_path: Path) -> None:
     _save(tmp_path, **evaluation.inputs, label=np.full(len(evaluation), 3))
     with pytest.raises(DataError, match="labels go from 3 to 3, but output 'scores' has 3 classes"):
         check_data(spec, calibration, load_samples(spec, spec.data.evaluation))
+
+
+def test_data_that_the_preprocessing_cannot_take(tmp_path: Path) -> None:
+    path = onnx_spec(tmp_path)
+    path.write_text(path.read_text() + "preprocess: {x: [{op: normalize, mean: [0, 0, 0], std: [1, 1, 1]}]}\n")
+    spec = load_spec(path)
+    for x, what in ((np.zeros((5, 2, 8, 8), np.float32), r"\[5, 2, 8, 8\]"), (np.full((5, 8), "a"), r"<U1 array")):
+        _save(tmp_path, x=x, label=LABEL)
+        with pytest.raises(DataError, match=rf"'x': preprocess 'normalize' does not fit the .*{what}"):
+            load_samples(spec, spec.data.evaluation)
+
+
+def test_only_evaluation_needs_labels(tmp_path: Path) -> None:
+    spec = load_spec(onnx_spec(tmp_path))
+    _save(tmp_path, x=X)
+    samples = load_samples(spec, spec.data.evaluation, labelled=False)
+    assert len(samples) == 5
+    assert samples.inputs["x"].shape == (5, 8)
+    _save(tmp_path, x=X[:0])
+    with pytest.raises(DataError, match=r"'x' must be \[n, ...\] with n > 0, but it is \[0, 8\]"):
+        load_samples(spec, spec.data.evaluation, labelled=False)
+
+
+@pytest.mark.parametrize(("dims", "refused"), [("[3, 1, 1]", False), ("[1, 2]", True), ("[K, 2]", False)])
+def test_the_classes_are_counted_over_all_dims(tmp_path: Path, dims: str, refused: bool) -> None:
+    path = onnx_spec(tmp_path)
+    axes = "axes: {K: {min: 1, opt: 2, max: 3}}\n" if "K" in dims else ""
+    path.write_text(path.read_text().replace("dims: [3]", f"dims: {dims}") + axes)
+    spec = load_spec(path)
+    sets = [load_samples(spec, file) for file in (spec.data.calibration, spec.data.evaluation)]
+    if refused:
+        with pytest.raises(DataError, match="labels go from 0 to 2, but output 'scores' has 2 classes"):
+            check_data(spec, *sets)
+    else:
+        check_data(spec, *sets)

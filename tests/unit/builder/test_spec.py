@@ -20,6 +20,16 @@ MISTAKES = {
     "axis without range": ("[1, 28, 28]", "[1, H, 28]", "axes and the names in dims must be the same"),
     "transform of no input": ("  image:\n    - {op: dec", "  imge:\n    - {op: dec", "preprocess names ['imge']"),
     "no factory": ("  factory: model.py:build_model\n", "", "state_dict and factory (file.py:function) go together"),
+    "no variants": (
+        "variants: [torch_fp32, onnx_fp32, openvino_int8]",
+        "variants: []",
+        "variants: Tuple should have at",
+    ),
+    "variant twice": ("[torch_fp32, onnx_fp32, ", "[onnx_fp32, onnx_fp32, ", "variants: onnx_fp32 stands twice"),
+    "name of a folder": ("name: fashion", "name: cache", "name: a model cannot be called cache, demo, server"),
+    "date that is none": ("name: fashion", "name: 2024-13-45", "'2024-13-45' cannot be read (month must be in 1..12"),
+    "number that is none": ("name: fashion", "name: !!int x", "'x' cannot be read"),
+    "key twice": ("metric: {", "metric: {output: logits, ", "'output' stands twice, first in line"),
     "batch of none": ("{max: 32}", "{max: 0}", "batch.max"),
 }
 
@@ -50,6 +60,9 @@ def test_a_mistake_gets_one_sentence_with_file_and_line(tmp_path: Path, mistake:
         ("name: [", ":1: "),
         ("- a\n- b\n", "a spec is a mapping"),
         ("", "a spec is a mapping"),
+        ("name: " + "[" * 3000, "nested too deeply"),
+        ("name: fashion\ndata:\n  label: a\n  label: b\n", ":4: 'label' stands twice, first in line 3"),
+        ("name: &a [*a]\n", ":1: "),
         ("name: fashion\n", "required, but missing; add it"),
     ],
 )

@@ -1,5 +1,7 @@
+import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ from core.datatypes import DATA_TYPES, from_triton
 from core.errors import InputError
 from core.files import sha256_file, sha256_parts, write_atomically
 from core.machine import cores, describe
-from core.samples import SamplePackInfo, pack_bytes, read_pack, write_pack
+from core.samples import SamplePackInfo, pack_bytes, read_arrays, read_pack, write_pack
 from core.tensors import TensorSpec
 from core.transforms import PREPROCESS, apply_to_array, decode_image, parse_preprocess
 
@@ -83,11 +85,69 @@ def test_sample_pack_round_trip_and_tampering(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not the file that"):
         read_pack(tmp_path)
     (tmp_path / "samples.npz").write_bytes(raw[:50])
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="not the file that"):  # and not parsed before that is known
+        read_pack(tmp_path)
+    (tmp_path / "samples.npz").unlink()
+    with pytest.raises(InputError, match=r"samples\.npz cannot be read: No such file"):
         read_pack(tmp_path)
     (tmp_path / "samples.json").unlink()
     with pytest.raises(InputError, match="build the model first"):
         read_pack(tmp_path)
+    (tmp_path / "samples.json").mkdir()
+    with pytest.raises(InputError, match=r"samples\.json cannot be read: Is a directory"):
+        read_pack(tmp_path)
+
+
+def test_sample_pack_without_labels(tmp_path: Path) -> None:
+    info = _pack(tmp_path)
+    data = pack_bytes({"x": np.zeros((3, 2), np.float32)}, {})
+    write_atomically(tmp_path / "probe", data)
+    write_pack(tmp_path, info.model_copy(update={"sha256": sha256_file(tmp_path / "probe")}), data)
+    with pytest.raises(InputError, match="has no array 'label'"):
+        read_pack(tmp_path)
+
+
+def _npz(member: bytes, method: int = zipfile.ZIP_DEFLATED) -> bytearray:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        archive.writestr("x.npy", member)
+    return bytearray(buffer.getvalue())
+
+
+def _set(data: bytearray, signature: bytes, offset: int, value: bytes) -> bytearray:
+    """`value` written `offset` bytes after each `signature`."""
+    at = data.find(signature)
+    while at >= 0:
+        data[at + offset : at + offset + len(value)] = value
+        at = data.find(signature, at + 1)
+    return data
+
+
+def _npy(shape: str) -> bytes:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+def _damaged() -> dict[str, bytearray]:
+    good = _npy("(3,)") + bytes(12)
+    local, central, name = b"PK\x03\x04", b"PK\x01\x02", b"x.npy"
+    return {
+        "bytes of the stream": _set(_npz(good), local, 30 + len(name), b"\xff" * 12),  # zlib.error
+        "bytes of an LZMA stream": _set(_npz(good, zipfile.ZIP_LZMA), local, 30 + len(name) + 4, b"\xff" * 12),
+        "unknown compression": _set(_set(_npz(good), central, 10, b"\x63"), local, 8, b"\x63"),  # NotImplementedError
+        "encrypted": _set(_set(_npz(good), central, 8, b"\x01"), local, 6, b"\x01"),  # RuntimeError
+        "too large for memory": _npz(_npy(f"({10**15},)")),  # MemoryError
+        "too large for an integer": _npz(_npy(f"({10**30},)")),  # OverflowError
+        "no array": _npz(b"text"),
+        "broken header": _npz(_npy("(3,")),
+    }
+
+
+@pytest.mark.parametrize("kind", _damaged())
+def test_a_damaged_archive_gets_one_sentence(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "x.npz").write_bytes(_damaged()[kind])
+    with pytest.raises(InputError, match=r"x\.npz cannot be read as an \.npz archive: \S"):
+        read_arrays(tmp_path / "x.npz")
 
 
 def test_transforms_from_image_file_to_tensor(tmp_path: Path) -> None:
