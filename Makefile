@@ -59,7 +59,7 @@ bench-demo: $(INSTALLED)  ## Measure the README's figures anew: benchmarks/demo.
 	$(VENV)/bin/python -m benchmarks.demo
 
 clean:  ## Remove what was generated: artifacts, the built repository, caches
-	rm -rf artifacts build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .model_repository.staging
+	rm -rf artifacts build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .model_repository.staging .model_repository.lock
 	find model_repository -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
