@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,25 +11,20 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from builder.artifact import FILES
-from builder.data import data_sha256
 from builder.errors import PublishError
+from builder.keys import TOOLS, Keys, make_keys
 from builder.recipes import RECIPES, Recipe
 from builder.repository import Package, Repository, remedy
-from builder.source import source_sha256
 from builder.spec import ModelSpec
 from builder.spec_file import load_spec
 from builder.step import sweep_partial
 from builder.triton_config import make_config
 from builder.worker import Built, Workplace, Workshop, build_variant, examine_original
 from core.errors import InputError, RepositoryError, TridentError
-from core.files import sha256_file, sha256_parts, write_atomically
+from core.files import sha256_file, write_atomically
 from core.machine import cores, describe, isa_flags, now, versions
 from core.results import BuildReport, BuildRow, MetricValue, ModelBuild, Passport, ResultModel, Sha256
 from core.samples import read_pack
-
-TOOLS = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
-# What the server is told, not what the artifact is: a change of these replaces config.pbtxt and builds nothing.
-SERVING_ONLY = {"serving", "labels", "postprocess", "target", "variants"}
 
 
 class Record(ResultModel):
@@ -64,19 +58,6 @@ class Listener:
 
     on_start: Callable[[str, str], None] = lambda model, what: None  # noqa: ARG005
     on_row: Callable[[str, BuildRow], None] = lambda model, row: None  # noqa: ARG005
-
-
-@dataclass(frozen=True)
-class Keys:
-    """The hashes that decide whether anything has to be done. `base` covers all but the variant."""
-
-    source: str
-    calibration: str
-    base: str
-
-    def of(self, recipe: Recipe) -> str:
-        """The build key of one variant."""
-        return sha256_parts([self.base, recipe.variant, repr(recipe)])
 
 
 @dataclass
@@ -152,26 +133,6 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
     )
     write_atomically(place.folder / "build.json", model.to_json())
     return model
-
-
-def make_keys(spec: ModelSpec) -> Keys:
-    """Hashes everything that decides the results, without loading any of the heavy libraries."""
-    source = source_sha256(spec)
-    calibration, evaluation = data_sha256(spec)
-    # Paths are left out: their contents are hashed, and the same model elsewhere is the same model.
-    wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data"})
-    tools = json.dumps(versions(TOOLS), sort_keys=True)
-    facts = f"{cores()} {isa_flags()} {_own_code()}"
-    return Keys(source, calibration, sha256_parts([source, calibration, evaluation, wishes, tools, facts]))
-
-
-def _own_code() -> str:
-    """The hash of the code that builds, so that a new Trident does not trust an old one's results."""
-    import builder
-    import core
-
-    folders = [Path(package.__file__).parent for package in (builder, core) if package.__file__]
-    return sha256_parts(sha256_file(file) for folder in folders for file in sorted(folder.rglob("*.py")))
 
 
 def _original(builder: _ModelBuilder) -> MetricValue:

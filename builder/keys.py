@@ -1,0 +1,52 @@
+"""The hashes that decide whether anything has to be built, made without loading any of the heavy libraries."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from builder.data import data_sha256
+from builder.recipes import Recipe
+from builder.source import source_sha256
+from builder.spec import ModelSpec
+from core.files import sha256_file, sha256_parts
+from core.machine import cores, isa_flags, versions
+
+TOOLS: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
+# What the server is told, not what the artifact is: a change of these replaces config.pbtxt and builds nothing.
+SERVING_ONLY: Final = {"serving", "labels", "postprocess", "target", "variants"}
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The hashes that decide whether anything has to be done. `base` covers all but the variant."""
+
+    source: str
+    calibration: str
+    base: str
+
+    def of(self, recipe: Recipe) -> str:
+        """The build key of one variant."""
+        return sha256_parts([self.base, recipe.variant, repr(recipe)])
+
+
+def make_keys(spec: ModelSpec) -> Keys:
+    """Hashes everything that decides the results, without loading any of the heavy libraries."""
+    source = source_sha256(spec)
+    calibration, evaluation = data_sha256(spec)
+    # Paths are left out: their contents are hashed, and the same model elsewhere is the same model.
+    wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data"})
+    tools = json.dumps(versions(TOOLS), sort_keys=True)
+    facts = f"{cores()} {isa_flags()} {_own_code()}"
+    return Keys(source, calibration, sha256_parts([source, calibration, evaluation, wishes, tools, facts]))
+
+
+def _own_code() -> str:
+    """The hash of the code that builds, so that a new Trident does not trust an old one's results."""
+    import builder
+    import core
+
+    folders = [Path(package.__file__).parent for package in (builder, core) if package.__file__]
+    return sha256_parts(sha256_file(file) for folder in folders for file in sorted(folder.rglob("*.py")))
