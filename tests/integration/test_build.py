@@ -327,3 +327,35 @@ def test_two_specs_of_one_name_are_refused(tmp_path: Path) -> None:
     assert (done.returncode, "stands in two specs" in done.stderr) == (3, True)
     with pytest.raises(SpecError):
         build([tmp_path / "none.yaml"], _options(tmp_path), Listener())
+
+
+def test_a_named_axis_stays_dynamic_in_every_variant(tmp_path: Path) -> None:
+    """`[N, S, 4]`: the data has S = 6, the spec promises 2 to 16; config and answers must keep that promise."""
+    folder = tmp_path / "model"
+    spec = torch_spec(folder, name="sequence", variants=ALL, max_drop="50pt")
+    text = spec.read_text().replace("dims: [8]", "dims: [S, 4]")
+    spec.write_text(text + "axes: {S: {min: 2, opt: 6, max: 16}}\n")
+    (folder / "factory.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Sequential):\n"
+        "    def forward(self, x):\n        return super().forward(x).mean(1)\n\n\n"
+        "def make():\n    return Net(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 3))\n"
+    )
+    from safetensors.numpy import load_file, save_file
+
+    state = load_file(folder / "tiny.safetensors")
+    save_file(state | {"0.weight": np.ascontiguousarray(state["0.weight"][:, :4])}, folder / "tiny.safetensors")
+    random = np.random.default_rng(3)
+    for name in ("calibration", "evaluation"):
+        x = random.normal(size=(100, 6, 4)).astype(np.float32)
+        np.savez(folder / f"{name}.npz", x=x, label=np.arange(100) % 3)
+    rows = build([spec], _options(tmp_path), Listener()).models[0].rows
+    assert [(row.status, row.reason) for row in rows] == [("published", "")] * 3
+    config = (tmp_path / "repository" / "sequence_onnx_fp32" / "config.pbtxt").read_text()
+    parsed = text_format.Parse(config, model_config_pb2.ModelConfig())
+    assert list(parsed.input[0].dims) == [-1, 4]
+    assert list(parsed.model_warmup[0].inputs["x"].dims) == [6, 4]
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(tmp_path / "repository" / "sequence_onnx_fp32" / "1" / "model.onnx")
+    for size in (2, 16):
+        assert session.run(None, {"x": np.zeros((3, size, 4), np.float32)})[0].shape == (3, 3)
