@@ -99,7 +99,6 @@ def test_a_killed_server_comes_back_again_and_again(server: Server) -> None:
     for count in (1, 2, 3):
         os.kill(server.pid, signal.SIGKILL)
         wait_for(lambda count=count: server.restarts == count and answers(server, "one"), f"{count}", DEADLINE_S)  # type: ignore[misc]
-    wait_for(lambda: answers(server, "two"), "the other model, too", DEADLINE_S)
     assert server.restarts == 3
 
 
