@@ -14,7 +14,7 @@ from typing import Final
 from server import regions
 from server.arguments import Launch, arguments
 from server.assemble import Assembly, environment
-from server.errors import GaveUpError, PortError, StartError
+from server.errors import AnswerError, GaveUpError, NoAnswerError, PortError, StartError
 from server.fleet import Fleet
 from server.locate import Installation
 from server.options import ServeOptions
@@ -50,6 +50,7 @@ class Life:
         """Launches the server. Raises OSError."""
         self._place, options = place, place.options
         self._up = False
+        self.version = ""  # the server's own, once it has answered
         key = secrets.token_hex(16)
         launch = Launch(
             place.assembly.repository,
@@ -73,17 +74,26 @@ class Life:
         """Waits until the server answers and every model is ready or known not to be; False if it is to stop instead.
         Raises StartError if it ends, does not answer in time, or no model is ready; PortError if a port was taken."""
         deadline = time.monotonic() + self._place.options.start_timeout_s
-        while not self.probe.live():
+        while not self._greeted():
             self._check_started(deadline)
             if self._place.stopping.wait(POLL_S):
                 return False
-        self._place.tell(f"Triton {self.probe.server_version()} is up; {len(self.fleet.states)} models to load")
+        self._place.tell(f"Triton {self.version} is up; {len(self.fleet.states)} models to load")
         self.fleet.load_all(lambda: self._place.stopping.is_set() or bool(self.process.ended()))
         self._check_started(deadline=float("inf"))
         if self.fleet.hopeless and not self._place.stopping.is_set():
             raise StartError(f"no model could be served; {self.fleet.reasons()}; the log is {self._place.log}")
         self._up = not self._place.stopping.is_set()
         return self._up
+
+    def _greeted(self) -> bool:
+        """Whether the server has said its version. Asked once only, here: it may die at any moment, also between two
+        questions, and that must be noticed as its end, not as an answer that failed."""
+        try:
+            self.version = self.probe.server_version()
+        except (AnswerError, NoAnswerError):
+            return False
+        return True
 
     def _check_started(self, deadline: float) -> None:
         ended = self.process.ended()

@@ -166,7 +166,7 @@ class Server:
         self._life = life = Life(place, self._ports)
         try:
             if life.come_up():
-                self.version = life.probe.server_version()
+                self.version = life.version
                 self._up.set()
                 self._cause = life.watch()
         finally:

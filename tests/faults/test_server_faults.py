@@ -100,6 +100,27 @@ def test_a_killed_server_comes_back_again_and_again(server: Server) -> None:
         os.kill(server.pid, signal.SIGKILL)
         wait_for(lambda count=count: server.restarts == count and answers(server, "one"), f"{count}", DEADLINE_S)  # type: ignore[misc]
     assert server.restarts == 3
+    wait_for(lambda: answers(server, "two"), "two answers as well", DEADLINE_S)
+    wait_for(lambda: all_ready(server), "both are said to be ready", DEADLINE_S)
+
+
+@pytest.mark.parametrize("moment", ["Triton", "one version 1 is ready", "two version 1 is ready"])
+def test_a_server_killed_while_it_comes_up_comes_back(repository: Path, tmp_path: Path, moment: str) -> None:
+    """Killed by whoever is told of a step of its start: the server is then dying while the next step is tried."""
+    killed: list[int] = []
+
+    def tell(sentence: str) -> None:
+        if sentence.startswith(moment) and server.restarts > len(killed) and len(killed) < 3:
+            killed.append(server.pid)
+            os.kill(server.pid, signal.SIGKILL)
+
+    server = Server(ServeOptions(repository, run_dir=tmp_path, exit_timeout_s=1), tell)
+    server.start()
+    os.kill(server.pid, signal.SIGKILL)
+    wait_for(lambda: server.restarts == 4 and all_ready(server), "both models are ready after the fourth", 60)
+    assert (len(killed), answers(server, "one"), answers(server, "two")) == (3, True, True)
+    server.stop()
+    assert leaves_nothing(server)
 
 
 def test_a_killed_stub_comes_back_and_the_other_model_is_not_touched(server: Server, told: list[str]) -> None:
