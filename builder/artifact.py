@@ -13,6 +13,7 @@ Format = Literal["torch", "torchscript", "onnx", "openvino"]
 
 # The files that a version's folder holds, main file first, under the names that Triton's backends look for.
 FILES: Final[dict[Format, tuple[str, ...]]] = {
+    "torch": ("model.safetensors",),
     "torchscript": ("model.pt",),
     "onnx": ("model.onnx",),
     "openvino": ("model.xml", "model.bin"),
@@ -22,8 +23,9 @@ BACKENDS: Final[dict[Format, str]] = {"torchscript": "pytorch", "onnx": "onnxrun
 
 @dataclass(frozen=True)
 class Artifact:
-    """A model in one format. `folder` holds FILES[format], or for `torch` the checkpoint that the spec's factory loads.
-    `sha256` is over the files' contents, `history` the steps that made it, `key` its identity in the cache."""
+    """A model in one format. `folder` holds FILES[format]; a `torch` artifact is a state_dict for the spec's factory,
+    and without a history it is the checkpoint itself, under the user's name. `sha256` is over the files' contents,
+    `history` the steps that made it, `key` its identity in the cache."""
 
     format: Format
     folder: Path
@@ -35,7 +37,7 @@ class Artifact:
     @property
     def files(self) -> tuple[Path, ...]:
         """All files, the main one first."""
-        if self.format == "torch":
+        if self.format == "torch" and not self.history:
             return (self.spec.checkpoint.file,)
         return tuple(self.folder / name for name in FILES[self.format])
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from builder.advice import int8_advice
 from builder.artifact import FILES
 from builder.errors import PublishError
 from builder.keys import TOOLS, Keys, make_keys
@@ -39,6 +40,7 @@ class OriginalRecord(ResultModel):
 
     key: Sha256
     metric: MetricValue
+    parameters: int | None
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,12 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Listener:
-    """Told of progress: `on_start(model, what)` and `on_row(model, row)`."""
+    """Told of progress: `on_start(model, what)`, `on_row(model, row)`, and before any INT8 variant is built
+    `on_advice(model, sentences)`."""
 
     on_start: Callable[[str, str], None] = lambda model, what: None  # noqa: ARG005
     on_row: Callable[[str, BuildRow], None] = lambda model, row: None  # noqa: ARG005
+    on_advice: Callable[[str, tuple[str, ...]], None] = lambda model, sentences: None  # noqa: ARG005
 
 
 @dataclass
@@ -112,8 +116,11 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
     sweep_partial(place.cache)
     repository = Repository.at(options.repository, options.staging)
     builder = _ModelBuilder(spec, options, repository, place, workshop, make_keys(spec), listener)
+    advice = int8_advice(isa_flags()) if any("int8" in variant for variant in spec.variants) else ()
     try:
         original = _original(builder)
+        if advice:
+            listener.on_advice(spec.name, advice)
         rows = []
         for variant in spec.variants:
             rows.append(_row(builder, RECIPES[variant]))
@@ -126,8 +133,10 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
         spec=str(spec_file),
         source_sha256=builder.keys.source,
         baseline_variant=baseline,
-        evaluation_samples=original.samples,
-        original=original,
+        evaluation_samples=original.metric.samples,
+        original=original.metric,
+        original_parameters=original.parameters,
+        advice=advice,
         rows=_relative(rows, baseline),
         stale=_stale(builder),
     )
@@ -135,20 +144,21 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
     return model
 
 
-def _original(builder: _ModelBuilder) -> MetricValue:
-    """The original's metric; its sample pack lies in place afterwards."""
+def _original(builder: _ModelBuilder) -> OriginalRecord:
+    """The original's metric and size; its sample pack lies in place afterwards."""
     path = builder.place.folder / "original.json"
     try:
         record = OriginalRecord.model_validate_json(path.read_bytes())
         if record.key == builder.keys.base:
             read_pack(builder.place.folder)  # raises if it is not whole
-            return record.metric
+            return record
     except (OSError, ValidationError, InputError):
         pass  # not there, or not whole: made again
     builder.listener.on_start(builder.spec.name, "the original")
-    metric = builder.workshop.run(examine_original, builder.spec, builder.place)
-    write_atomically(path, OriginalRecord(key=builder.keys.base, metric=metric).to_json())
-    return metric
+    found = builder.workshop.run(examine_original, builder.spec, builder.place)
+    record = OriginalRecord(key=builder.keys.base, metric=found.metric, parameters=found.parameters)
+    write_atomically(path, record.to_json())
+    return record
 
 
 def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
@@ -181,7 +191,7 @@ def _record_path(builder: _ModelBuilder, recipe: Recipe) -> Path:
 def _unavailable(spec: ModelSpec, recipe: Recipe) -> str | None:
     steps = recipe.steps_from("onnx" if spec.checkpoint.onnx else "torch")
     if steps is None:
-        return "the checkpoint is an ONNX file, so there is no PyTorch original to trace"
+        return f"the checkpoint is an ONNX file, and {recipe.steps[0].name} works on a PyTorch network"
     return next((reason for step in steps if (reason := step.unavailable())), None)
 
 
@@ -231,6 +241,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         speedup=built.timing.speedup,
         verdict=verdict,
         timing=built.timing,
+        graph=built.graph,
         history=artifact.history,
     )
     if not verdict.passed:

@@ -8,6 +8,10 @@ from typing import Final
 from builder.artifact import Format
 from builder.step import Step
 from builder.steps.export_onnx import ExportOnnx
+from builder.steps.fold_onnx import FoldOnnx
+from builder.steps.prune_magnitude import PruneMagnitude
+from builder.steps.quantize_onnx_dynamic import QuantizeOnnxDynamic
+from builder.steps.quantize_onnx_static import QuantizeOnnxStatic
 from builder.steps.quantize_openvino import QuantizeOpenVino
 from builder.steps.to_openvino import ToOpenVino
 from builder.steps.trace_torchscript import TraceTorchScript
@@ -16,27 +20,36 @@ from builder.steps.trace_torchscript import TraceTorchScript
 @dataclass(frozen=True)
 class Recipe:
     """`tolerance`: how far an answer may lie from another of the same variant (other batch, other machine), relative to
-    the output's largest value: rounding in floating point; in INT8 now and then a step of the quantizer."""
+    the output's largest value: rounding in floating point; in INT8 now and then a step of the quantizer; in dynamic
+    INT8 the other samples of the batch, which decide the steps' width."""
 
     variant: str
     steps: tuple[Step, ...]
     tolerance: float
 
     def steps_from(self, source: Format) -> tuple[Step, ...] | None:
-        """The steps still to do for a checkpoint of this format, or None if the recipe does not pass through it."""
+        """The steps still to do for a checkpoint of this format, or None if the recipe does not lead through it. Only
+        an export may be left out: a checkpoint in a later format has skipped nothing else."""
         if self.steps[0].accepts == source:
             return self.steps
-        reached = [index for index, step in enumerate(self.steps) if step.produces == source]
-        return self.steps[reached[0] + 1 :] if reached else None
+        return self.steps[1:] if self.steps[0].produces == source else None
 
 
-FP32, INT8 = 1e-3, 5e-2
+FP32, INT8, DYNAMIC = 1e-3, 5e-2, 0.2
+EXPORT: Final = (ExportOnnx(), FoldOnnx())
+PRUNE: Final = PruneMagnitude(share=0.3)
 
 RECIPES: Final = {
     recipe.variant: recipe
     for recipe in (
         Recipe("torch_fp32", (TraceTorchScript(),), FP32),
-        Recipe("onnx_fp32", (ExportOnnx(),), FP32),
-        Recipe("openvino_int8", (ExportOnnx(), ToOpenVino(), QuantizeOpenVino()), INT8),
+        Recipe("onnx_fp32", EXPORT, FP32),
+        Recipe("onnx_int8_dynamic", (*EXPORT, QuantizeOnnxDynamic()), DYNAMIC),
+        Recipe("onnx_int8_static", (*EXPORT, QuantizeOnnxStatic()), INT8),
+        Recipe("openvino_fp32", (*EXPORT, ToOpenVino()), FP32),
+        Recipe("openvino_fp16", (*EXPORT, ToOpenVino(half=True)), FP32),
+        Recipe("openvino_int8", (*EXPORT, ToOpenVino(), QuantizeOpenVino()), INT8),
+        Recipe("pruned_onnx_fp32", (PRUNE, *EXPORT), FP32),
+        Recipe("pruned_openvino_int8", (PRUNE, *EXPORT, ToOpenVino(), QuantizeOpenVino()), INT8),
     )
 }

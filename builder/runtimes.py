@@ -21,7 +21,7 @@ def predictor(artifact: Artifact, threads: int) -> Predictor:
 
 
 def _torch(artifact: Artifact, threads: int) -> Predictor:
-    return _torch_module(load_torch(artifact.spec), artifact, threads)
+    return _torch_module(load_torch(artifact.spec, artifact.path), artifact, threads)
 
 
 def _torchscript(artifact: Artifact, threads: int) -> Predictor:
@@ -62,11 +62,16 @@ def _onnx(artifact: Artifact, threads: int) -> Predictor:
     return lambda inputs: dict(zip(outputs, session.run(outputs, inputs), strict=True))
 
 
+def openvino_settings(threads: int) -> dict[str, Any]:
+    """How a model is compiled for the CPU, here and in the same way on the server. The precision hint: left alone,
+    OpenVINO computes an FP32 model in bfloat16 on every CPU that can, and it would not be one."""
+    return {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
+
+
 def _openvino(artifact: Artifact, threads: int) -> Predictor:
     import openvino
 
-    settings = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(artifact.path, "CPU", settings)
+    compiled = openvino.Core().compile_model(artifact.path, "CPU", openvino_settings(threads))
     request = compiled.create_infer_request()
     ports = {tensor.name: compiled.output(tensor.name) for tensor in artifact.spec.outputs}
 

@@ -106,22 +106,24 @@ def _factory_file(spec: ModelSpec) -> Path:
     return Path((spec.checkpoint.factory or "").rpartition(":")[0])
 
 
-def load_torch(spec: ModelSpec) -> nn.Module:
-    """The trained network in evaluation mode, on the CPU. Raises CheckpointError if file and factory do not fit."""
+def load_torch(spec: ModelSpec, file: Path | None = None) -> nn.Module:
+    """The trained network in evaluation mode, on the CPU: the spec's factory with the state_dict in `file` (default:
+    the checkpoint). Raises CheckpointError if file and factory do not fit."""
     network = _call_factory(spec)
-    state = _load_state_dict(spec.checkpoint.file)
+    file = file or spec.checkpoint.file
+    state = _load_state_dict(file)
     own = network.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unexpected:
         raise CheckpointError(
-            f"{spec.checkpoint.file} does not fit {spec.checkpoint.factory}: "
+            f"{file} does not fit {spec.checkpoint.factory}: "
             f"{_some('missing', missing)}{_some('unexpected', unexpected)}; name the factory that it was trained with"
         )
     wrong = sorted(name for name, value in own.items() if value.shape != state[name].shape)
     if wrong:
         name = wrong[0]
         raise CheckpointError(
-            f"{spec.checkpoint.file} does not fit {spec.checkpoint.factory}: {name} is {list(state[name].shape)} "
+            f"{file} does not fit {spec.checkpoint.factory}: {name} is {list(state[name].shape)} "
             f"in the file and {list(own[name].shape)} in the network ({len(wrong)} differ)"
         )
     network.load_state_dict(state)

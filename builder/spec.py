@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
@@ -11,7 +11,12 @@ from core.metrics import METRICS
 from core.tensors import Axis, TensorSpec
 from core.transforms import Preprocess
 
-VariantId = Literal["torch_fp32", "onnx_fp32", "openvino_int8"]
+VariantId = Literal[
+    "torch_fp32",
+    "onnx_fp32", "onnx_int8_dynamic", "onnx_int8_static",
+    "openvino_fp32", "openvino_fp16", "openvino_int8",
+    "pruned_onnx_fp32", "pruned_openvino_int8",
+]  # fmt: skip
 Positive = Annotated[int, Field(ge=1)]
 TAKEN_NAMES = ("cache", "demo", "server")  # folders of `artifacts/`, where each model has one of its own name
 
@@ -126,7 +131,7 @@ class ModelSpec(SpecModel):
     preprocess: Preprocess = {}
     postprocess: dict[str, tuple[PostTransform, ...]] = {}
     labels: tuple[str, ...] = ()
-    variants: Annotated[tuple[VariantId, ...], Field(min_length=1)] = ("torch_fp32", "onnx_fp32", "openvino_int8")
+    variants: Annotated[tuple[VariantId, ...], Field(min_length=1)] = get_args(VariantId)
     target: Literal["wheel", "nvidia"] = "wheel"
     serving: Serving = Serving()
 

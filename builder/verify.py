@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -113,6 +114,7 @@ def judge(spec: ModelSpec, original: Arrays, outputs: Arrays, labels: NDArray[np
     flat = {key: value.reshape(len(value), -1).astype(np.float64) for key, value in outputs.items()}
     base = {key: value.reshape(len(value), -1).astype(np.float64) for key, value in original.items()}
     return Verdict(
+        sqnr_db={key: sqnr_db(base[key], flat[key]) for key in flat},
         max_abs_error=max(float(np.abs(flat[key] - base[key]).max()) for key in flat),
         cosine=min(float(_cosine(flat[key], base[key]).mean()) for key in flat),
         agreement=float((metric.decide(outputs[name]) == metric.decide(original[name])).mean()),
@@ -123,6 +125,14 @@ def judge(spec: ModelSpec, original: Arrays, outputs: Arrays, labels: NDArray[np
         gates=(gate,),
         passed=gate.passed,
     )
+
+
+def sqnr_db(original: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Signal to quantization noise in dB: the original's energy over that of the difference. 6 dB are a factor of two
+    in the error's size. At most 200, for equal outputs have none."""
+    noise = float(np.square(other - original).sum())
+    signal = float(np.square(original).sum())
+    return 200.0 if noise <= signal * 1e-20 else 10 * math.log10(max(signal, 1e-300) / noise)
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

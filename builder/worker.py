@@ -29,7 +29,7 @@ from builder.spec import ModelSpec
 from builder.step import run_recipe
 from core.files import write_atomically
 from core.machine import cores
-from core.results import MetricValue, Timing, Verdict
+from core.results import GraphFacts, MetricValue, Timing, Verdict
 from core.samples import GOLDEN_ROWS, SamplePackInfo, pack_bytes, read_pack, write_pack
 
 T = TypeVar("T")
@@ -55,14 +55,24 @@ class Built:
     artifact: Artifact
     verdict: Verdict
     timing: Timing
+    graph: GraphFacts
     golden: bytes
     golden_tolerance: dict[str, float]
     opset: int | None
     ir_version: int | None
 
 
-def examine_original(spec: ModelSpec, place: Workplace) -> MetricValue:
+@dataclass(frozen=True)
+class Original:
+    """What the checkpoint itself is: its metric, and its count of parameters where the format tells."""
+
+    metric: MetricValue
+    parameters: int | None
+
+
+def examine_original(spec: ModelSpec, place: Workplace) -> Original:
     """Checks the data, runs the original on all evaluation samples and writes the sample pack."""
+    from builder.graph import parameter_count
     from builder.runtimes import predictor
     from builder.verify import measure, predict_all
 
@@ -92,11 +102,12 @@ def examine_original(spec: ModelSpec, place: Workplace) -> MetricValue:
         sha256=_sha256(data),
     )
     write_pack(place.folder, info, data)
-    return measure(spec, outputs, evaluation.labels)
+    return Original(measure(spec, outputs, evaluation.labels), parameter_count(spec))
 
 
 def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha256: str) -> Built:
     """Checkpoint to verified, timed artifact. Raises BatchAxisError or StepError with the variant's reason to fail."""
+    from builder.graph import graph_facts
     from builder.runtimes import predictor
     from builder.timing import time_pair
     from builder.verify import SMALLEST, judge, predict_all, prove_axes, take
@@ -121,6 +132,7 @@ def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha2
         artifact=artifact,
         verdict=verdict,
         timing=time_pair(original, variant, pack.inputs),
+        graph=graph_facts(artifact, cores()),
         golden=pack_bytes(take(pack.inputs, rows), take(outputs, rows)),
         golden_tolerance={
             name: recipe.tolerance * max(SMALLEST, float(np.abs(value).max())) for name, value in outputs.items()

@@ -56,10 +56,26 @@ class Gate(ResultModel):
     passed: bool
 
 
+class GraphFacts(ResultModel):
+    """What an artifact holds and what its runtime makes of it. Weights are the kernels of convolutions and the matrices
+    of matrix products and look-ups; biases, scales and zero points are not counted."""
+
+    weights: Annotated[int | None, Field(description="none, as the next two, where the graph could not be walked")]
+    sparsity: Annotated[Fraction | None, Field(description="share of the weights that are zero")]
+    flops: Annotated[int | None, Field(description="of one sample: two for each multiply-accumulate of these layers")]
+    operators: Annotated[dict[str, int], Field(description="operator -> count, in the stored file")]
+    executed: Annotated[dict[str, int], Field(description="the same once loaded, folded and fused for this CPU")]
+    executed_precisions: Annotated[dict[str, int], Field(description="precision -> layers, if the runtime says")] = {}
+
+
 class Verdict(ResultModel):
     """How a variant compares with the original on the same samples. `drop` is in fractions, positive when worse."""
 
     max_abs_error: float
+    sqnr_db: Annotated[
+        dict[str, float],
+        Field(description="output -> signal to noise, 10 log10(sum original^2 / sum difference^2); at most 200"),
+    ]
     cosine: Annotated[float, Field(description="mean over samples of the outputs' cosine similarity")]
     agreement: Annotated[Fraction, Field(description="share of samples with the original's decision")]
     metric: MetricValue
@@ -123,6 +139,7 @@ class BuildRow(ResultModel):
     dominated: Annotated[bool, Field(description="slower than the original in process; published all the same")] = False
     verdict: Verdict | None = None
     timing: Timing | None = None
+    graph: GraphFacts | None = None
     history: tuple[str, ...] = ()
     build_seconds: float = 0.0
 
@@ -136,6 +153,8 @@ class ModelBuild(ResultModel):
     baseline_variant: str
     evaluation_samples: int
     original: MetricValue
+    original_parameters: Annotated[int | None, Field(description="of the network; none for an ONNX file")] = None
+    advice: Annotated[tuple[str, ...], Field(description="what to expect of INT8 here, said before building")] = ()
     rows: tuple[BuildRow, ...]
     stale: Annotated[tuple[str, ...], Field(description="published, no longer in the spec; `--prune` removes them")]
 
@@ -203,11 +222,14 @@ class LoadReport(ResultModel):
     url: str
     windows: tuple[LoadWindow, ...]
     accuracy: tuple[ServedAccuracy, ...]
+    resident_bytes: Annotated[
+        dict[str, int], Field(description="variant -> memory of its server process under load; own servers only")
+    ] = {}
 
 
 class SummaryRow(ResultModel):
     """One variant in the final table. Latency percentiles at `Summary.latency_users` users, throughput at the variant's
-    own best number of users."""
+    own best number of users, both over HTTP; the same over gRPC under names of their own."""
 
     variant: str
     status: Status
@@ -221,7 +243,13 @@ class SummaryRow(ResultModel):
     p99_ms: float | None = None
     throughput_rps: float | None = None
     best_users: int | None = None
+    grpc_p50_ms: float | None = None
+    grpc_throughput_rps: float | None = None
     size_bytes: int | None = None
+    resident_bytes: int | None = None
+    sparsity: float | None = None
+    flops: int | None = None
+    sqnr_db: Annotated[float | None, Field(description="of the worst output")] = None
     speedup: float | None = None
     throughput_gain: float | None = None
     compression: float | None = None

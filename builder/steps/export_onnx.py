@@ -43,7 +43,7 @@ class ExportOnnx:
         )
         try:
             program = torch.onnx.export(
-                load_torch(spec),
+                load_torch(spec, source.path),
                 example_inputs(spec),
                 input_names=[tensor.name for tensor in spec.inputs],
                 output_names=[tensor.name for tensor in spec.outputs],

@@ -33,7 +33,7 @@ class TraceTorchScript:
         """Writes `model.pt`."""
         import torch
 
-        network = load_torch(source.spec)
+        network = load_torch(source.spec, source.path)
         with torch.no_grad():
             traced = torch.jit.trace(  # type: ignore[no-untyped-call]
                 network, example_inputs(source.spec), check_trace=False

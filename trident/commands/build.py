@@ -43,7 +43,11 @@ def _listener(status: Status) -> Listener:
         reason = f": {escape(row.reason)}" if row.reason else ""
         progress.print(f"{MARKS[row.status]} {model} {row.variant} {row.status} ({took}){reason}", soft_wrap=True)
 
-    return Listener(on_start, on_row)
+    def on_advice(model: str, sentences: tuple[str, ...]) -> None:
+        for sentence in sentences:
+            progress.print(f"[dim]i {model}: {escape(sentence)}[/]", soft_wrap=True)
+
+    return Listener(on_start, on_row, on_advice)
 
 
 def build_table(model: ModelBuild) -> Table:

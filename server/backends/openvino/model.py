@@ -28,6 +28,8 @@ class TritonPythonModel(PythonBackend):
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
+            # Left alone, FP32 models are computed in bfloat16 where the CPU can, and answer otherwise than when built.
+            "INFERENCE_PRECISION_HINT": "f32",
             "ENABLE_CPU_PINNING": False,  # each process would pin its threads to the same first cores
         }
         threads = config.count("INFERENCE_NUM_THREADS")

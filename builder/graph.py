@@ -1,0 +1,193 @@
+"""What is inside an artifact: weights, zeros, arithmetic, and its operators as stored and as executed.
+
+OpenVINO reads ONNX files and its own, so one walk over its graph serves both; TorchScript is described by the network
+that it was traced from. Recurrent layers are not counted yet.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from builder.artifact import Artifact, Format
+from builder.runtimes import openvino_settings
+from builder.source import load_torch
+from builder.spec import ModelSpec
+from builder.steps.trace_torchscript import example_inputs
+from core.results import GraphFacts
+
+# OpenVINO's operators that multiply by a constant: the port where it may come in, and the kernel's axes that hold one
+# output value's share of it (the rest of the kernel belongs to other output channels).
+CONVOLUTIONS: Final = {"Convolution": 1, "GroupConvolution": 2}  # [C_out, ...] and [groups, C_out / groups, ...]
+TRANSPOSED: Final = {"ConvolutionBackpropData", "GroupConvolutionBackpropData"}
+# What may lie between a stored weight and the operator that uses it.
+PASSED: Final = {"Convert", "Multiply", "Subtract", "Reshape", "Transpose", "FakeQuantize"}
+NO_LAYERS: Final = {"Const", "Input", "Output", "Parameter", "Constant", "Result"}
+
+
+def graph_facts(artifact: Artifact, threads: int) -> GraphFacts:
+    """Describes an artifact; it is loaded for that, as it will be on the server."""
+    return _DESCRIBE[artifact.format](artifact, threads)
+
+
+def parameter_count(spec: ModelSpec) -> int | None:
+    """All trainable numbers of the original network; None for an ONNX file, which does not tell them from constants."""
+    return None if spec.checkpoint.onnx else sum(value.numel() for value in load_torch(spec).parameters())
+
+
+class _Kernel(NamedTuple):
+    """A constant that an operator multiplies by; `zero` is the stored number that means zero."""
+
+    data: NDArray[Any]
+    zero: NDArray[Any]
+
+    @property
+    def zeros(self) -> int:
+        return int((self.data == self.zero).sum())
+
+
+def _torchscript(artifact: Artifact, threads: int) -> GraphFacts:  # noqa: ARG001
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    network = load_torch(artifact.spec)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(*example_inputs(artifact.spec, batch=1))
+    kernels = [value.detach().numpy() for value in network.parameters() if value.dim() > 1]
+    stored = torch.jit.load(artifact.path, map_location="cpu")  # type: ignore[no-untyped-call]
+    names = Counter(node.kind().removeprefix("aten::") for node in stored.inlined_graph.nodes())
+    return _facts(
+        [_Kernel(kernel, np.zeros(())) for kernel in kernels],
+        counter.get_total_flops(),
+        {name: count for name, count in names.items() if not name.startswith("prim::")},
+        {},
+    )
+
+
+def _onnx(artifact: Artifact, threads: int) -> GraphFacts:
+    import onnx
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder:
+        fused = Path(folder, "fused.onnx")
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(fused)  # at the default level, all: what the server executes
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(artifact.path, options, providers=["CPUExecutionProvider"])
+        stored, executed = (
+            Counter(node.op_type for node in onnx.load(path, load_external_data=False).graph.node)
+            for path in (artifact.path, fused)
+        )
+    kernels, flops = _walk(artifact)
+    return _facts(kernels, flops, stored, executed)
+
+
+def _openvino(artifact: Artifact, threads: int) -> GraphFacts:
+    import openvino
+
+    core = openvino.Core()
+    stored = Counter(op.get_type_name() for op in core.read_model(artifact.path).get_ops())
+    compiled = core.compile_model(artifact.path, "CPU", openvino_settings(threads))
+    layers = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
+    said = [(str(layer["layerType"].value), str(layer["runtimePrecision"].value)) for layer in layers]
+    said = [(kind, precision) for kind, precision in said if kind not in NO_LAYERS]
+    kernels, flops = _walk(artifact)
+    return _facts(kernels, flops, stored, Counter(kind for kind, _ in said), Counter(form for _, form in said))
+
+
+def _facts(
+    kernels: list[_Kernel] | None,
+    flops: int | None,
+    operators: dict[str, int],
+    executed: dict[str, int],
+    precisions: dict[str, int] | None = None,
+) -> GraphFacts:
+    weights = None if kernels is None else sum(kernel.data.size for kernel in kernels)
+
+    def ordered(counts: dict[str, int]) -> dict[str, int]:
+        left = {name: count for name, count in counts.items() if name not in NO_LAYERS}
+        return dict(sorted(left.items(), key=lambda item: (-item[1], item[0])))
+
+    return GraphFacts(
+        weights=weights,
+        sparsity=sum(kernel.zeros for kernel in kernels) / weights if kernels and weights else None,
+        flops=flops,
+        operators=ordered(operators),
+        executed=ordered(executed),
+        executed_precisions=ordered(precisions or {}),
+    )
+
+
+def _walk(artifact: Artifact) -> tuple[list[_Kernel] | None, int | None]:
+    """The kernels of a graph, each counted once however often it is used, and the arithmetic of one sample. Nothing for
+    an ONNX graph that OpenVINO cannot read: the variant is none the worse for that."""
+    import openvino
+
+    spec = artifact.spec
+    try:
+        model = openvino.Core().read_model(artifact.path)
+    except RuntimeError:
+        return None, None
+    sizes = {
+        tensor.name: [1, *(dim if isinstance(dim, int) else spec.axes[dim].opt for dim in tensor.dims)]
+        for tensor in spec.inputs
+    }
+    model.reshape(sizes)
+    operators = model.get_ops()
+    kernels = dict(pair for op in operators for pair in _constants(op))
+    return list(kernels.values()), sum(map(_flops, operators))
+
+
+def _constants(op: Any) -> Iterator[tuple[str, _Kernel]]:
+    kind = op.get_type_name()
+    ports = (1,) if kind in CONVOLUTIONS or kind in TRANSPOSED else {"MatMul": (0, 1), "Gather": (0,)}.get(kind, ())
+    for port in ports:
+        node, zero = op.input_value(port).get_node(), np.zeros(())
+        while node.get_type_name() in PASSED:
+            if node.get_type_name() == "Subtract":
+                zero = _constant(node.input_value(1))
+            node = node.input_value(0).get_node()
+        if node.get_type_name() == "Constant" and len(node.get_output_shape(0)) > 1:
+            yield node.get_friendly_name(), _Kernel(node.get_data(), zero)
+
+
+def _constant(value: Any) -> NDArray[Any]:
+    """A zero point, `[]` or as the weights are split into channels; 0 if it is computed while running."""
+    node = value.get_node()
+    while node.get_type_name() in ("Convert", "Reshape"):
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "Constant" or value.get_partial_shape().is_dynamic:
+        return np.zeros(())
+    zero: NDArray[Any] = node.get_data().reshape(value.get_shape())
+    return zero
+
+
+def _flops(op: Any) -> int:
+    """Two for each multiply-accumulate; none where a size stays unknown."""
+    kind = op.get_type_name()
+    if kind not in CONVOLUTIONS and kind not in TRANSPOSED and kind != "MatMul":
+        return 0
+    if any(shape.is_dynamic for shape in (op.get_output_partial_shape(0), op.get_input_partial_shape(0))):
+        return 0
+    given, made = op.get_input_shape(0), op.get_output_shape(0)
+    if kind == "MatMul":
+        inner = given[-2] if op.get_attributes()["transpose_a"] and len(given) > 1 else given[-1]
+        return int(2 * np.prod(made) * inner)
+    kernel = op.get_input_shape(1)
+    if kind in TRANSPOSED:  # each input value is spread over the kernel of its channel
+        return int(2 * np.prod(given) * np.prod(kernel[2 if kind.startswith("Group") else 1 :]))
+    return int(2 * np.prod(made) * np.prod(kernel[CONVOLUTIONS[kind] :]))
+
+
+_DESCRIBE: Final[dict[Format, Callable[[Artifact, int], GraphFacts]]] = {
+    "torchscript": _torchscript,
+    "onnx": _onnx,
+    "openvino": _openvino,
+}

@@ -1,0 +1,48 @@
+"""Folds an ONNX graph: what can be computed once is computed once, and the file stays portable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from builder.artifact import Artifact, Format
+from builder.errors import StepError
+
+
+@dataclass(frozen=True)
+class FoldOnnx:
+    """ONNX Runtime's *basic* level: constants folded, batch norms merged into convolutions, dead and redundant nodes
+    dropped. Higher levels write nodes for one kind of CPU and one version of the runtime into the file; they are
+    applied whenever the model is loaded instead."""
+
+    name: ClassVar[str] = "fold_onnx"
+    accepts: ClassVar[Format] = "onnx"
+    produces: ClassVar[Format] = "onnx"
+    tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
+    calibrates: ClassVar[bool] = False
+
+    def unavailable(self) -> str | None:
+        """Always available where the builder is."""
+        return None
+
+    def __call__(self, source: Artifact, out_dir: Path) -> None:
+        """Writes `model.onnx`. Raises StepError if nodes came in that other runtimes may lack."""
+        import onnx
+        import onnxruntime
+
+        target = out_dir / "model.onnx"
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(target)
+        options.log_severity_level = 3
+        onnxruntime.InferenceSession(source.path, options, providers=["CPUExecutionProvider"])
+        before, model = onnx.load(source.path), onnx.load(target)
+        del model.graph.value_info[:]  # stale: folding transposes weights and leaves their old shapes there
+        domains = {node.domain for node in model.graph.node}
+        if added := domains - {node.domain for node in before.graph.node}:
+            raise StepError(f"{source.spec.name}: folding added operators of {', '.join(sorted(added))}; please report")
+        for entry in [entry for entry in model.opset_import if entry.domain not in domains | {""}]:
+            model.opset_import.remove(entry)  # ONNX Runtime names all that it knows
+        onnx.checker.check_model(model, full_check=True)
+        target.write_bytes(model.SerializeToString(deterministic=True))
