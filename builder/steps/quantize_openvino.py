@@ -14,11 +14,12 @@ from builder.data import load_samples
 class QuantizeOpenVino:
     """Quantizes with `samples` calibration samples.
 
-    Every weight keeps one bit of headroom (`OverflowFix.ENABLE`): a CPU without VNNI instructions adds products in 16
+    With `headroom`, every weight keeps one bit unused (`OverflowFix.ENABLE`): a CPU without VNNI instructions adds products in 16
     bits and saturates otherwise, and a repository that was built on one CPU is served on another.
     """
 
     samples: int = 300
+    headroom: bool = True
 
     name: ClassVar[str] = "quantize_openvino"
     accepts: ClassVar[Format] = "openvino"
@@ -44,6 +45,8 @@ class QuantizeOpenVino:
             model,
             nncf.Dataset(rows),
             subset_size=count,
-            advanced_parameters=AdvancedQuantizationParameters(overflow_fix=OverflowFix.ENABLE),
+            advanced_parameters=AdvancedQuantizationParameters(
+                overflow_fix=OverflowFix.ENABLE if self.headroom else OverflowFix.DISABLE
+            ),
         )
         openvino.save_model(quantized, out_dir / "model.xml", compress_to_fp16=False)

