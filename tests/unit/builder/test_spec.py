@@ -25,7 +25,7 @@ MISTAKES = {
         "variants: []\n",
         "variants: Tuple should have at",
     ),
-    "variant twice": ("- openvino_fp32\n", "- onnx_fp32\n", "variants: onnx_fp32 stands twice"),
+    "variant twice": ("variants:\n  - torch_fp32", "variants:\n  - onnx_fp32", "variants: onnx_fp32 stands twice"),
     "name of a folder": ("name: fashion", "name: cache", "name: a model cannot be called cache, demo, server"),
     "date that is none": ("name: fashion", "name: 2024-13-45", "'2024-13-45' cannot be read (month must be in 1..12"),
     "number that is none": ("name: fashion", "name: !!int x", "'x' cannot be read"),
