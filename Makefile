@@ -44,9 +44,9 @@ serve: $(INSTALLED)  ## Serve model_repository/ on 127.0.0.1 until Ctrl-C
 loadtest: $(INSTALLED)  ## Load-test every variant in model_repository/ on a server of its own
 	$(TRIDENT) loadtest $(MODEL)
 
-demo: $(INSTALLED)  ## Build the example, serve it, load-test it, compare: the table ends in artifacts/demo
+demo: $(INSTALLED)  ## Build the example, serve it, load-test it, compare: table and report end in artifacts/demo
 	$(TRIDENT) build examples/fashion/model.yaml
-	$(TRIDENT) loadtest fashion --out artifacts/demo
+	$(TRIDENT) loadtest fashion --seconds 1 --out artifacts/demo
 
 test: $(INSTALLED)  ## Run all the tests; skipped ones are listed with their reasons
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)

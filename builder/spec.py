@@ -31,9 +31,12 @@ class Checkpoint(SpecModel):
     """Either a `state_dict` file (`.pt`, `.pth`, `.safetensors`) with the `factory` (`file.py:function`) that makes the
     untrained network, or an `onnx` file. Paths are relative to the spec."""
 
-    state_dict: Path | None = None
-    factory: Annotated[str, StringConstraints(pattern=r"^.+\.py:[A-Za-z_]\w*$")] | None = None
-    onnx: Path | None = None
+    state_dict: Annotated[Path | None, Field(description="the weights; `.pt`, `.pth` or `.safetensors`")] = None
+    factory: Annotated[
+        Annotated[str, StringConstraints(pattern=r"^.+\.py:[A-Za-z_]\w*$")] | None,
+        Field(description="`file.py:function`; without arguments, returns the untrained `torch.nn.Module`"),
+    ] = None
+    onnx: Annotated[Path | None, Field(description="an ONNX file, its first axis the batch and dynamic")] = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Checkpoint:
@@ -52,9 +55,9 @@ class Checkpoint(SpecModel):
 class AxisRange(SpecModel):
     """A named axis: the sizes that the model must take, and the usual one."""
 
-    min: Positive
-    opt: Positive
-    max: Positive
+    min: Annotated[Positive, Field(description="the smallest size, proven by a run")]
+    opt: Annotated[Positive, Field(description="the usual size, at which the network is exported")]
+    max: Annotated[Positive, Field(description="the largest size, proven by a run")]
 
     @model_validator(mode="after")
     def _ordered(self) -> AxisRange:
@@ -66,28 +69,36 @@ class AxisRange(SpecModel):
 class Batch(SpecModel):
     """The batch axis. `max` is the largest batch that the server forms or takes."""
 
-    max: Annotated[int, Field(ge=1, le=4096)] = 32
+    max: Annotated[
+        int, Field(ge=1, le=4096, description="the largest batch; 1 means that the server forms no batches")
+    ] = 32
 
 
 class Data(SpecModel):
     """Two .npz files with an array for each input and one of labels. They must not share samples."""
 
-    calibration: Path
-    evaluation: Path
-    label: str = "label"
+    calibration: Annotated[Path, Field(description="samples that choose the ranges of INT8; labels are not read")]
+    evaluation: Annotated[Path, Field(description="labelled samples that every variant is judged on")]
+    label: Annotated[str, Field(description="name of the array of labels, whole numbers `[n]`")] = "label"
 
 
 class MetricSpec(SpecModel):
     """The task metric and the output that it judges."""
 
-    name: Literal["top1", "top5"] = "top1"
-    output: str
+    name: Annotated[Literal["top1", "top5"], Field(description="share of samples with the label among the best k")] = (
+        "top1"
+    )
+    output: Annotated[str, Field(description="name of the output with a score for each class")]
 
 
 class Gates(SpecModel):
     """What a variant must keep to be published. `max_drop` is in points of the metric: `1pt` is 0.01."""
 
-    max_drop: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?pt$")] = "1pt"
+    max_drop: Annotated[
+        str,
+        StringConstraints(pattern=r"^\d+(\.\d+)?pt$"),
+        Field(description="a variant that loses more points than this on the same samples is not published"),
+    ] = "1pt"
 
     @property
     def max_drop_fraction(self) -> float:
@@ -98,7 +109,7 @@ class Gates(SpecModel):
 class PostTransform(SpecModel):
     """What a client does with an output: `softmax`, or nothing."""
 
-    op: Literal["softmax"]
+    op: Annotated[Literal["softmax"], Field(description="scores to shares that add up to 1")]
 
 
 class Serving(SpecModel):
@@ -108,32 +119,53 @@ class Serving(SpecModel):
     only when asked for, see `triton_config`.
     """
 
-    max_queue_delay_us: Annotated[int, Field(ge=0)] = 0
-    max_queue_size: Positive | None = None
-    queue_timeout_ms: Positive | None = None
-    instances: Positive = 1
-    threads: Positive | None = None
-    keep_versions: Positive = 2
+    max_queue_delay_us: Annotated[
+        int, Field(ge=0, description="how long a request may wait for others to share a batch with")
+    ] = 0
+    max_queue_size: Annotated[Positive | None, Field(description="requests that may wait; more are refused")] = None
+    queue_timeout_ms: Annotated[Positive | None, Field(description="how long one may wait before it is refused")] = None
+    instances: Annotated[Positive, Field(description="copies of the model that run side by side")] = 1
+    threads: Annotated[Positive | None, Field(description="threads of each instance; unset: the cores, shared out")] = (
+        None
+    )
+    keep_versions: Annotated[Positive, Field(description="published versions that stay; the oldest go")] = 2
 
 
 class ModelSpec(SpecModel):
     """One model: where it comes from, what goes in and out, how it is judged, which variants are wanted."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
-    checkpoint: Checkpoint
-    inputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
-    outputs: Annotated[tuple[TensorSpec, ...], Field(min_length=1)]
-    axes: dict[Axis, AxisRange] = {}
-    batch: Batch = Batch()
-    data: Data
-    metric: MetricSpec
-    gates: Gates = Gates()
-    preprocess: Preprocess = {}
-    postprocess: dict[str, tuple[PostTransform, ...]] = {}
-    labels: tuple[str, ...] = ()
-    variants: Annotated[tuple[VariantId, ...], Field(min_length=1)] = get_args(VariantId)
-    target: Literal["wheel", "nvidia"] = "wheel"
-    serving: Serving = Serving()
+    name: Annotated[
+        str,
+        StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,62}$"),
+        Field(description="the model's own; not `cache`, `demo` or `server`"),
+    ]
+    checkpoint: Annotated[Checkpoint, Field(description="where the weights come from")]
+    inputs: Annotated[
+        tuple[TensorSpec, ...],
+        Field(min_length=1, description="in the order of the network's arguments, or of the file"),
+    ]
+    outputs: Annotated[
+        tuple[TensorSpec, ...], Field(min_length=1, description="in the order of what it returns, or of the file")
+    ]
+    axes: Annotated[dict[Axis, AxisRange], Field(description="the range of each axis that `dims` names")] = {}
+    batch: Annotated[Batch, Field(description="the batch axis")] = Batch()
+    data: Annotated[Data, Field(description="what calibrates and what judges")]
+    metric: Annotated[MetricSpec, Field(description="how an answer is scored")]
+    gates: Annotated[Gates, Field(description="what a variant must keep to be published")] = Gates()
+    preprocess: Annotated[Preprocess, Field(description="transforms of the data files and of what a client sends")] = {}
+    postprocess: Annotated[
+        dict[str, tuple[PostTransform, ...]],
+        Field(description="what turns an output into its meaning; published for clients"),
+    ] = {}
+    labels: Annotated[tuple[str, ...], Field(description="the classes' names, for `trident infer`")] = ()
+    variants: Annotated[
+        tuple[VariantId, ...], Field(min_length=1, description="which to build, each once; docs/variants.md has them")
+    ] = get_args(VariantId)
+    target: Annotated[
+        Literal["wheel", "nvidia"],
+        Field(description="the server that config.pbtxt is written for: the embedded one, or a current NVIDIA image"),
+    ] = "wheel"
+    serving: Annotated[Serving, Field(description="wishes for the server")] = Serving()
 
     @field_validator("name")
     @classmethod

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,7 +12,8 @@ from pydantic import BaseModel, ConfigDict
 @dataclass(frozen=True)
 class ModelStatistics:
     """Sums over all versions of a model. `inferences` counts samples, `executions` the batches in which they ran;
-    `queue_ns` and `compute_ns` are sums over the `requests` that succeeded."""
+    `queue_ns` and `compute_ns` are sums over the `requests` that succeeded; `batches` tells how often each batch size
+    was executed."""
 
     requests: int
     failures: int
@@ -18,6 +21,7 @@ class ModelStatistics:
     executions: int
     queue_ns: int
     compute_ns: int
+    batches: Mapping[int, int] = field(default_factory=dict)
 
     def __sub__(self, earlier: ModelStatistics) -> ModelStatistics:
         """What was counted since an earlier reading."""
@@ -28,6 +32,7 @@ class ModelStatistics:
             self.executions - earlier.executions,
             self.queue_ns - earlier.queue_ns,
             self.compute_ns - earlier.compute_ns,
+            {size: more for size, n in self.batches.items() if (more := n - earlier.batches.get(size, 0))},
         )
 
 
@@ -49,10 +54,16 @@ class _WireInference(_Wire):
     compute_output: _WireDuration = _WireDuration()
 
 
+class _WireBatch(_Wire):
+    batch_size: int
+    compute_infer: _WireDuration = _WireDuration()
+
+
 class _WireVersion(_Wire):
     inference_count: int = 0
     execution_count: int = 0
     inference_stats: _WireInference = _WireInference()
+    batch_stats: tuple[_WireBatch, ...] = ()
 
 
 class _WireStatistics(_Wire):
@@ -63,6 +74,10 @@ def parse_statistics(statistics: object) -> ModelStatistics:
     """The decoded JSON of the server's answer as one value."""
     versions = _WireStatistics.model_validate(statistics).model_stats
     stats = [version.inference_stats for version in versions]
+    batches: Counter[int] = Counter()
+    for version in versions:
+        for batch in version.batch_stats:
+            batches[batch.batch_size] += batch.compute_infer.count
     return ModelStatistics(
         requests=sum(one.success.count for one in stats),
         failures=sum(one.fail.count for one in stats),
@@ -70,4 +85,5 @@ def parse_statistics(statistics: object) -> ModelStatistics:
         executions=sum(version.execution_count for version in versions),
         queue_ns=sum(one.queue.ns for one in stats),
         compute_ns=sum(one.compute_input.ns + one.compute_infer.ns + one.compute_output.ns for one in stats),
+        batches=dict(sorted(batches.items())),
     )

@@ -178,6 +178,7 @@ class ServerDelta(ResultModel):
     mean_batch: float
     queue_ms: float
     compute_ms: float
+    batches: Annotated[dict[int, int], Field(description="executed batch size -> executions")] = {}
 
 
 class LoadWindow(ResultModel):
@@ -202,7 +203,8 @@ class LoadWindow(ResultModel):
 
 
 class ServedAccuracy(ResultModel):
-    """Every evaluation sample sent once, under load; the answers scored against the labels."""
+    """Every evaluation sample sent once, under load, or the first `samples` of them in shuffled order if the variant is
+    too slow for all; the answers scored against the labels."""
 
     variant: str
     triton_name: str

@@ -5,5 +5,6 @@ from loadtest.errors import GeneratorError, PlanError
 from loadtest.events import LoadEvent
 from loadtest.launch import run_plan
 from loadtest.plan import LoadPlan, Target
+from loadtest.protocols import run_plans
 
-__all__ = ["LoadEvent", "LoadPlan", "LoadReport", "Target", "run_plan", "GeneratorError", "PlanError"]
+__all__ = ["LoadEvent", "LoadPlan", "LoadReport", "Target", "run_plan", "run_plans", "GeneratorError", "PlanError"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from core.results import LoadWindow, ResultModel, ServedAccuracy
 
 OTHER_LOAD = 1.01
+GENERATOR_LIMIT = 0.9  # cores; the generator is one thread of Python
+PROTOCOL_NAMES: Final = {"http": "HTTP", "grpc": "gRPC"}
 
 
 class LoadEvent(ResultModel):
@@ -19,15 +21,27 @@ class LoadEvent(ResultModel):
     message: str
 
 
-def describe_accuracy(row: ServedAccuracy, first_failure: str) -> str:
-    """A served accuracy in one line."""
+def coverage(row: ServedAccuracy, samples: int) -> str:
+    """Over how many of the pack's `samples` an accuracy was measured."""
+    if row.samples < samples:
+        return f"over the first {row.samples} of {samples} samples, since it is slow"
+    return f"{row.samples} samples"
+
+
+def describe_accuracy(row: ServedAccuracy, samples: int, first_failure: str) -> str:
+    """A served accuracy, of a pack of `samples`, in one line."""
     parts = [
         "no good answer" if row.metric is None else f"{row.metric.name} {row.metric.value:.2%}",
         "" if row.agreement is None else f"{row.agreement:.2%} decided as in process",
-        f"{row.samples} samples",
+        coverage(row, samples),
         _failed(row.failures, first_failure),
     ]
-    return f"{row.variant}: {', '.join(filter(None, parts))}"
+    return f"{row.variant} over {PROTOCOL_NAMES[row.protocol]}: {', '.join(filter(None, parts))}"
+
+
+def limited_by_generator(row: LoadWindow) -> bool:
+    """Whether the load generator had no time left to send more, so that the throughput is a lower bound."""
+    return row.generator_cores is not None and row.generator_cores > GENERATOR_LIMIT
 
 
 def describe_window(row: LoadWindow, first_failure: str) -> str:
@@ -38,11 +52,13 @@ def describe_window(row: LoadWindow, first_failure: str) -> str:
         f"{row.throughput_rps:.0f} requests/s",
         "no good answer" if row.p50_ms is None else f"p50 {row.p50_ms:.2f} ms, p99 {row.p99_ms:.2f} ms",
         _failed(row.failures, first_failure),
+        "the load generator was at its limit" if limited_by_generator(row) else "",
         f"the server counted {counted} requests where {row.requests} were sent: it has other clients"
         if counted > row.requests * OTHER_LOAD
         else "",
     ]
-    return f"{row.variant}, {row.users} user{'s' * (row.users > 1)}: {', '.join(filter(None, parts))}"
+    users = f"{row.users} user{'s' * (row.users > 1)}"
+    return f"{row.variant} over {PROTOCOL_NAMES[row.protocol]}, {users}: {', '.join(filter(None, parts))}"
 
 
 def _failed(failures: int, first_failure: str) -> str:

@@ -27,7 +27,7 @@ def generate(job: Job, users: int, address: Address) -> Load:
 
     Each run has users, connections and a Locust environment of its own, and leaves nothing behind.
     """
-    user_class = type("TritonUser", (InferUser,), {"job": job, "host": f"http://{address}"})
+    user_class = type("TritonUser", (InferUser,), {"job": job, "host": f"{job.protocol}://{address}"})
     environment = Environment(user_classes=[user_class])
     runner = environment.create_local_runner()
     exchanges: list[Exchange] = []

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.counters import ModelStatistics
+from client.transport import ProtocolName
 from core.metrics import METRICS, Scores, wilson
 from core.results import LoadWindow, MetricValue, ServedAccuracy, ServerDelta
 from core.samples import SamplePack
@@ -70,14 +71,16 @@ def record(exchanges: Sequence[Exchange], pack: SamplePack) -> Recorded:
     )
 
 
-def judge_window(step: Step, recorded: Recorded, counted: ModelStatistics, cpu_s: float) -> LoadWindow:
+def judge_window(
+    step: Step, protocol: ProtocolName, recorded: Recorded, counted: ModelStatistics, cpu_s: float
+) -> LoadWindow:
     """The row of one window. Throughput counts good answers; without any, there are no percentiles."""
     latency_ms = recorded.latency_ms[recorded.good]
     p50, p95, p99 = np.percentile(latency_ms, (50, 95, 99)).tolist() if len(latency_ms) else (None, None, None)
     return LoadWindow(
         variant=step.target.variant,
         triton_name=step.target.triton_name,
-        protocol="http",
+        protocol=protocol,
         users=step.users,
         pass_number=step.pass_number,
         seconds=recorded.seconds,
@@ -104,11 +107,16 @@ def server_delta(counted: ModelStatistics) -> ServerDelta:
         mean_batch=counted.inferences / executions,
         queue_ms=counted.queue_ns / requests / 1e6,
         compute_ms=counted.compute_ns / requests / 1e6,
+        batches=dict(counted.batches),
     )
 
 
 def judge_accuracy(
-    target: Target, recorded: Recorded, pack: SamplePack, in_process: NDArray[np.generic] | None
+    target: Target,
+    protocol: ProtocolName,
+    recorded: Recorded,
+    pack: SamplePack,
+    in_process: NDArray[np.generic] | None,
 ) -> ServedAccuracy:
     """The metric over the samples that were answered, failures being counted apart; and the share of them whose
     decision is the one that the variant took in process (`in_process`: its outputs `[count, ...]`)."""
@@ -120,7 +128,7 @@ def judge_accuracy(
     return ServedAccuracy(
         variant=target.variant,
         triton_name=target.triton_name,
-        protocol="http",
+        protocol=protocol,
         samples=len(recorded.samples),
         failures=recorded.failures,
         metric=MetricValue(

@@ -3,8 +3,8 @@
     TRIDENT_PACK=artifacts/fashion TRIDENT_MODEL=fashion_onnx_fp32 \\
         locust -f loadtest/locustfile.py --host http://127.0.0.1:8000 --web-host 127.0.0.1
 
-`--headless -u 8 -t 30s` runs it without the page. Locust rounds its percentiles; how many answers were right is logged
-when a test stops.
+`--host grpc://127.0.0.1:8001` speaks gRPC, `--headless -u 8 -t 30s` runs it without the page. Locust rounds its
+percentiles; how many answers were right is logged when a test stops.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ import numpy as np
 from locust import events
 from locust.env import Environment
 
+from client.transport import ProtocolName
 from core.errors import TridentError, UsageError
 from core.metrics import METRICS
 from core.samples import SamplePack, read_pack
 from loadtest.job import Exchange, Job, until
 from loadtest.user import InferUser
-from loadtest.wire import encode_pack
+from loadtest.wire import open_wire
 
 ANSWER_TIMEOUT_S = 30.0
 
@@ -54,7 +55,9 @@ def prepare(environment: Environment, **_: object) -> None:
         sys.exit(error.exit_code)
     metric, golden = METRICS[pack.info.metric], pack.goldens[pack.info.metric_output]
     order = until(math.inf, pack.info.count, "locustfile")
-    TritonUser.job = Job(model, encode_pack(pack), golden[:1].nbytes, order, ANSWER_TIMEOUT_S)
+    protocol: ProtocolName = "grpc" if (environment.host or "").startswith("grpc://") else "http"
+    requests = open_wire(protocol).encode_pack(pack)
+    TritonUser.job = Job(model, protocol, requests, golden[:1].nbytes, order, ANSWER_TIMEOUT_S)
     scores: list[float] = []
 
     def keep_score(context: dict[str, Exchange], **_: object) -> None:

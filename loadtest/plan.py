@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, ValidationError, model_validator
 
+from client.transport import ProtocolName
 from core.results import ResultModel
 from loadtest.errors import PlanError
 
@@ -26,11 +27,15 @@ class Target(ResultModel):
 
 
 class LoadPlan(ResultModel):
-    """A load test of a model's variants on the samples of its pack (the folder `pack`)."""
+    """A load test of a model's variants on the samples of its pack (the folder `pack`), over one protocol.
+
+    No part of it waits for a slow variant beyond its time: a window sends for `window_s`, the pass that measures the
+    served accuracy for `accuracy_s` at most. What is under way then is still waited for, one request a user.
+    """
 
     model: str
     url: str
-    protocol: Literal["http", "grpc"] = "http"
+    protocol: ProtocolName = "http"
     pack: Path
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
     users: Annotated[tuple[Users, ...], Field(min_length=1)] = (1, 4, 16)
@@ -38,16 +43,20 @@ class LoadPlan(ResultModel):
     window_s: Seconds = 4.0
     warmup_s: Annotated[float, Field(ge=0, le=3600, description="before each window, not counted")] = 0.5
     accuracy_users: Users = 8
+    accuracy_s: Annotated[Seconds, Field(description="a slower variant is judged on the samples sent by then")] = 10.0
     timeout_s: Seconds = 30.0
     seed: int = 0
 
     @model_validator(mode="after")
     def _possible(self) -> LoadPlan:
-        if self.protocol != "http":
-            raise PlanError("the load test speaks HTTP only so far; choose the protocol http")
         if len({target.variant for target in self.targets}) < len(self.targets):
             raise PlanError("a variant is named twice in the plan; name each one once")
         return self
+
+    @property
+    def parts(self) -> int:
+        """How many events tell that a part of the work is done."""
+        return len(self.targets) * (1 + self.passes * len(self.users))
 
 
 class Step(NamedTuple):

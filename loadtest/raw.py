@@ -11,7 +11,7 @@ import numpy as np
 
 from loadtest.judge import Recorded
 
-COLUMNS = ("variant", "users", "pass", "start_s", "latency_ms", "ok", "correct")
+COLUMNS = ("variant", "protocol", "users", "pass", "start_s", "latency_ms", "ok", "correct")
 
 
 class RawRequests:
@@ -32,12 +32,12 @@ class RawRequests:
     ) -> None:
         self._file.close()
 
-    def write(self, variant: str, users: int, pass_number: int, recorded: Recorded) -> None:
+    def write(self, variant: str, protocol: str, users: int, pass_number: int, recorded: Recorded) -> None:
         """Adds the requests of one run, in the order in which they were answered."""
         correct = np.full(len(recorded.good), "", object)
         correct[recorded.good] = recorded.scores.astype(int)
         self._writer.writerows(
-            (variant, users, pass_number, f"{start_s:.6f}", f"{latency_ms:.4f}", int(good), score)
+            (variant, protocol, users, pass_number, f"{start_s:.6f}", f"{latency_ms:.4f}", int(good), score)
             for start_s, latency_ms, good, score in zip(
                 recorded.start_s.tolist(),
                 recorded.latency_ms.tolist(),

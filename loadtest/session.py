@@ -24,7 +24,7 @@ from loadtest.job import Job, once, until
 from loadtest.judge import judge_accuracy, judge_window, record
 from loadtest.plan import LoadPlan, Step, Target, steps
 from loadtest.raw import RawRequests
-from loadtest.wire import encode_pack
+from loadtest.wire import open_wire
 
 SETTLE_S = 1.0  # how long to wait for the server's counters: it answers a request a moment before it counts it
 SETTLE_POLL_S = 0.01
@@ -32,7 +32,8 @@ SETTLE_POLL_S = 0.01
 
 @dataclass(frozen=True)
 class Session:
-    """What the parts of one load test share. `requests` holds one encoded request a sample."""
+    """What the parts of one load test share. `requests` holds one encoded request a sample, without
+    its head."""
 
     plan: LoadPlan
     pack: SamplePack
@@ -45,7 +46,8 @@ class Session:
         """Lets the users send the samples of `order` to a variant. Returns what they did and what the server counted,
         which is read while the server is idle."""
         golden = self.pack.goldens[self.pack.info.metric_output]
-        job = Job(target.triton_name, self.requests, golden[:1].nbytes, order, self.plan.timeout_s)
+        plan = self.plan
+        job = Job(target.triton_name, plan.protocol, self.requests, golden[:1].nbytes, order, plan.timeout_s)
         before = self.client.statistics(target.triton_name)
         load = generate(job, users, self.address)
         answered = sum(not exchange.failure for exchange in load.exchanges)
@@ -54,29 +56,28 @@ class Session:
 
 def run(plan: LoadPlan, out: Path, tell: Callable[[LoadEvent], None]) -> LoadReport:
     """Each variant's served accuracy, then all windows. Writes `requests.csv` and `load.json` into `out`."""
-    pack = read_pack(plan.pack)
+    pack, wire = read_pack(plan.pack), open_wire(plan.protocol)
+    address = parse_address(plan.url, plan.protocol)
     with (
-        InferenceClient(plan.url, timeout_s=plan.timeout_s) as client,
+        InferenceClient(plan.url, plan.protocol, plan.timeout_s) as client,
         RawRequests(out / "requests.csv") as raw,
     ):
-        session = Session(plan, pack, encode_pack(pack), parse_address(plan.url, plan.protocol), client, raw)
+        session = Session(plan, pack, wire.encode_pack(pack), address, client, raw)
         in_process = {target.variant: check_target(target, pack, client) for target in plan.targets}
-        todo = tuple(steps(plan))
-        total = len(plan.targets) + len(todo)
         accuracy, windows = [], []
         for done, target in enumerate(plan.targets, start=1):
             served, message = serve_once(session, target, in_process[target.variant])
             accuracy.append(served)
-            tell(LoadEvent(kind="accuracy", variant=target.variant, done=done, total=total, message=message))
-        for done, step in enumerate(todo, start=len(accuracy) + 1):
+            tell(LoadEvent(kind="accuracy", variant=target.variant, done=done, total=plan.parts, message=message))
+        for done, step in enumerate(steps(plan), start=len(accuracy) + 1):
             window, message = measure(session, step)
             windows.append(window)
-            tell(LoadEvent(kind="window", variant=step.target.variant, done=done, total=total, message=message))
+            tell(LoadEvent(kind="window", variant=step.target.variant, done=done, total=plan.parts, message=message))
         report = LoadReport(
             created_at=now(),
             model=plan.model,
             server_version=client.server_version(),
-            url=plan.url,
+            url=f"{plan.protocol}://{address}",
             windows=tuple(windows),
             accuracy=tuple(accuracy),
         )
@@ -106,13 +107,14 @@ def check_target(target: Target, pack: SamplePack, client: InferenceClient) -> N
 
 
 def serve_once(session: Session, target: Target, in_process: NDArray[np.generic] | None) -> tuple[ServedAccuracy, str]:
-    """Sends every sample once, under load, which also warms the variant up. Returns the row, and it in words."""
+    """Sends every sample once, under load, which also warms the variant up; only some of them, by chance, to a variant
+    that is too slow for all. Returns the row, and it in words."""
     plan, pack = session.plan, session.pack
-    load, _ = session.load(target, plan.accuracy_users, once(pack.info.count, f"{plan.seed}"))
+    load, _ = session.load(target, plan.accuracy_users, once(pack.info.count, f"{plan.seed}", plan.accuracy_s))
     recorded = record(load.exchanges, pack)
-    session.raw.write(target.variant, plan.accuracy_users, 0, recorded)
-    row = judge_accuracy(target, recorded, pack, in_process)
-    return row, describe_accuracy(row, recorded.first_failure)
+    session.raw.write(target.variant, plan.protocol, plan.accuracy_users, 0, recorded)
+    row = judge_accuracy(target, plan.protocol, recorded, pack, in_process)
+    return row, describe_accuracy(row, pack.info.count, recorded.first_failure)
 
 
 def measure(session: Session, step: Step) -> tuple[LoadWindow, str]:
@@ -123,8 +125,8 @@ def measure(session: Session, step: Step) -> tuple[LoadWindow, str]:
         session.load(step.target, step.users, until(plan.warmup_s, count, seed))
     load, counted = session.load(step.target, step.users, until(plan.window_s, count, seed))
     recorded = record(load.exchanges, session.pack)
-    session.raw.write(step.target.variant, step.users, step.pass_number, recorded)
-    row = judge_window(step, recorded, counted, load.cpu_s)
+    session.raw.write(step.target.variant, plan.protocol, step.users, step.pass_number, recorded)
+    row = judge_window(step, plan.protocol, recorded, counted, load.cpu_s)
     return row, describe_window(row, recorded.first_failure)
 
 

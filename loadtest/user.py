@@ -12,7 +12,7 @@ from locust.exception import StopUser
 from client.address import parse_address
 from core.errors import LoadTestError
 from loadtest.job import Exchange, Job
-from loadtest.wire import Connection, request_line
+from loadtest.wire import open_wire
 
 # After a lost connection: long enough that a dead server is not answered by a busy loop.
 RECONNECT_PAUSE_S = 0.1
@@ -30,12 +30,10 @@ class InferUser(User):  # type: ignore[misc]  # Locust has no types
 
     def on_start(self) -> None:
         """Connects before the first request, so that connecting is not measured."""
-        self._request_line = request_line(self.job.name)
-        self._connection = Connection(parse_address(self.host or "", "http"), self.job.timeout_s)
-        try:
-            self._connection.open()
-        except OSError:
-            return  # the first request reports it
+        wire = open_wire(self.job.protocol)
+        self._head = wire.head(self.job.name)
+        self._connection = wire.connect(parse_address(self.host or "", self.job.protocol), self.job.timeout_s)
+        self._connection.open()
 
     def on_stop(self) -> None:
         """Disconnects."""
@@ -48,10 +46,10 @@ class InferUser(User):  # type: ignore[misc]  # Locust has no types
         if sample is None:
             raise StopUser
         started_at, began_s = time.time(), time.perf_counter()
-        answer = self._connection.exchange(self._request_line + self.job.requests[sample], self.job.answer_bytes)
+        answer = self._connection.exchange(self._head + self.job.requests[sample], self.job.answer_bytes)
         latency_ms = (time.perf_counter() - began_s) * 1000
         self.environment.events.request.fire(
-            request_type="POST",
+            request_type=self.job.protocol,
             name=self.job.name,
             response_time=latency_ms,
             response_length=len(answer.data),

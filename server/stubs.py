@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import time
 from dataclasses import dataclass
@@ -26,6 +27,14 @@ class Stub:
     def alive(self) -> bool:
         """Whether it still runs; a dead one that nobody has waited for yet has an empty command line."""
         return _command(self.pid) == self.command
+
+    @property
+    def resident_bytes(self) -> int:
+        """Its memory (VmRSS): all pages that it has in RAM, those of shared libraries in full. The proportional size
+        (Pss) would divide these among all who use them, and so depend on which other models are served. 0 if dead."""
+        status = _read(self.pid, "status").decode(errors="replace") if self.alive else ""
+        found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(found[1]) * 1024 if found else 0
 
     def kill(self) -> None:
         """Ends it at once, and waits until it is gone."""

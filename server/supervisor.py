@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,7 @@ from server.locate import find
 from server.options import ModelState, ServeOptions
 from server.ports import Ports, reachable, reserve
 from server.repository import find_models
+from server.stubs import find_stubs
 
 POLL_S: Final = 0.05
 PORT_ATTEMPTS: Final = 3  # a free port may be taken by another process before the server has it
@@ -74,6 +76,13 @@ class Server:
     def reloads(self) -> int:
         """How often the present server has loaded a model again."""
         return self._life.fleet.reloads if self._life else 0
+
+    def resident_bytes(self) -> dict[str, int]:
+        """The memory that each model's processes hold now, by its Triton name; see `server.stubs.Stub`."""
+        held: Counter[str] = Counter()
+        for stub in find_stubs(self.shm_prefix) if self.shm_prefix else ():
+            held[stub.model] += stub.resident_bytes
+        return dict(held)
 
     def __enter__(self) -> Self:
         self.start()

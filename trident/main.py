@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "serve": "serve a model repository on NVIDIA's Triton, on this machine, until Ctrl-C",
     "infer": "send .npy, .npz or image files to a served model",
     "loadtest": "load every variant of a model and write the comparison",
+    "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
 }
 
@@ -29,6 +30,7 @@ EXTRAS: Final = {
     "serve": ("pytriton", "serve"),
     "infer": ("tritonclient", "client"),
     "loadtest": ("locust", "loadtest"),
+    "report": ("jinja2", "loadtest"),
 }
 
 EPILOG: Final = """exit codes:
@@ -133,11 +135,26 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
     _repository(parser)
     _artifacts(parser)
     parser.add_argument("--url", help="a running server, host:port (HTTP); default: start the embedded one")
+    parser.add_argument(
+        "--grpc-url", help="its address for gRPC, host:port; without it, only HTTP is tested with --url"
+    )
+    parser.add_argument(
+        "--protocols", choices=("http", "grpc"), nargs="+", default=["http", "grpc"], help="default: http grpc"
+    )
     parser.add_argument("--out", type=Path, help="default: <artifacts>/<model>/loadtest")
     parser.add_argument("--users", type=_positive, nargs="+", default=[1, 4, 16], help="user levels; default: 1 4 16")
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one window; default: %(default)s")
     parser.add_argument("--passes", type=_positive, default=2, help="rounds over all levels; default: %(default)s")
     parser.add_argument("--seed", type=int, default=1, help="of the order of variants; default: %(default)s")
+
+
+def _report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="the model's name in its spec; default: the only one that was built")
+    _artifacts(parser)
+    parser.add_argument(
+        "--from", type=Path, dest="source", metavar="DIR", help="the load test's; default: <artifacts>/<model>/loadtest"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the load test's folder")
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
@@ -156,7 +173,14 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-_OPTIONS: Final = {"build": _build, "serve": _serve, "infer": _infer, "loadtest": _loadtest, "list": _list}
+_OPTIONS: Final = {
+    "build": _build,
+    "serve": _serve,
+    "infer": _infer,
+    "loadtest": _loadtest,
+    "report": _report,
+    "list": _list,
+}
 
 
 if __name__ == "__main__":

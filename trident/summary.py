@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from statistics import fmean
+from typing import NamedTuple
 
 from rich.table import Table
 
 from core.machine import describe, versions
-from core.results import BuildRow, LoadReport, LoadWindow, ModelBuild, Summary, SummaryRow
+from core.results import BuildRow, LoadReport, LoadWindow, ModelBuild, ServedAccuracy, Summary, SummaryRow
+from loadtest.events import PROTOCOL_NAMES, coverage, limited_by_generator
 from trident.console import megabytes, number, percent
 
 
@@ -38,34 +40,58 @@ def summarize(build: ModelBuild, load: LoadReport, created_at: str) -> Summary:
 def _row(row: BuildRow, load: LoadReport, latency_users: int) -> SummaryRow:
     """One variant. A level's figure is the mean over its passes; throughput is that of the best level."""
     windows = [window for window in load.windows if window.variant == row.variant]
-    served = next((found for found in load.accuracy if found.variant == row.variant), None)
-    summary = SummaryRow(
+    served = [found for found in load.accuracy if found.variant == row.variant]
+    http, grpc = (
+        _served([window for window in windows if window.protocol == name], latency_users) for name in PROTOCOLS
+    )
+    return SummaryRow(
         variant=row.variant,
         status=row.status,
         reason=row.reason,
         accuracy=row.accuracy,
+        served_accuracy=served[0].metric.value if served and served[0].metric else None,
+        served_agreement=served[0].agreement if served else None,
         time_ms=row.time_ms,
+        p50_ms=http.p50_ms,
+        p95_ms=http.p95_ms,
+        p99_ms=http.p99_ms,
+        throughput_rps=http.throughput_rps,
+        best_users=http.best_users,
+        grpc_p50_ms=grpc.p50_ms,
+        grpc_throughput_rps=grpc.throughput_rps,
         size_bytes=row.size_bytes,
+        resident_bytes=load.resident_bytes.get(row.variant),
+        sparsity=row.graph.sparsity if row.graph else None,
+        flops=row.graph.flops if row.graph else None,
+        sqnr_db=min(row.verdict.sqnr_db.values(), default=None) if row.verdict else None,
         speedup=row.speedup,
         compression=row.compression,
         retention=row.retention,
         dominated=row.dominated,
+        failures=sum(window.failures for window in windows) + sum(found.failures for found in served)
+        if windows
+        else None,
     )
+
+
+class _Served(NamedTuple):
+    """A variant over one protocol."""
+
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    throughput_rps: float | None = None
+    best_users: int | None = None
+
+
+def _served(windows: list[LoadWindow], latency_users: int) -> _Served:
     if not windows:
-        return summary
+        return _Served()
     levels = {users: fmean(_at(windows, users, "throughput_rps")) for users in {window.users for window in windows}}
     best = max(levels, key=lambda users: levels[users])
-    update: dict[str, object] = {
-        "throughput_rps": levels[best],
-        "best_users": best,
-        "failures": sum(window.failures for window in windows) + (served.failures if served else 0),
-        "served_accuracy": served.metric.value if served and served.metric else None,
-        "served_agreement": served.agreement if served else None,
-    }
-    for name in ("p50_ms", "p95_ms", "p99_ms"):
-        values = _at(windows, latency_users, name)
-        update[name] = fmean(values) if values else None
-    return summary.model_copy(update=update)
+    found = {name: _at(windows, latency_users, name) for name in ("p50_ms", "p95_ms", "p99_ms")}
+    p50_ms, p95_ms, p99_ms = (fmean(values) if values else None for values in found.values())
+    return _Served(p50_ms, p95_ms, p99_ms, levels[best], best)
 
 
 def _at(windows: list[LoadWindow], users: int, name: str) -> list[float]:
@@ -73,6 +99,8 @@ def _at(windows: list[LoadWindow], users: int, name: str) -> list[float]:
     return [value for value in values if value is not None]
 
 
+AGREEMENT = 0.999  # with the in-process decisions, which FP32 and static INT8 keep
+PROTOCOLS = ("http", "grpc")
 COLUMNS = (
     "Variant", "Accuracy", "Served accuracy", "Time (ms)", "p50", "p95", "p99",
     "Throughput", "Size (MB)", "Speed-up", "Compression", "Retention",
@@ -87,7 +115,8 @@ def summary_table(summary: Summary) -> Table:
         caption=(
             f"Accuracy on {summary.evaluation_samples} samples. Time: in process, batch 1. p50, p95, p99 in ms at "
             f"{summary.latency_users} users, throughput in samples/s at each variant's best number of users, "
-            f"both over HTTP with the load generator on the same cores.\nSpeed-up over eager PyTorch in process; "
+            f"both over HTTP with the load generator on the same cores{_elsewhere(summary)}.\n"
+            f"Speed-up over eager PyTorch in process; "
             f"compression and the gain in brackets over {summary.baseline_variant}."
         ),
         title_justify="left",
@@ -115,13 +144,33 @@ def summary_table(summary: Summary) -> Table:
     return table
 
 
-def remarks(summary: Summary) -> list[str]:
-    """What the table does not say: variants left out and why, failures, disagreement with the in-process run."""
+def _elsewhere(summary: Summary) -> str:
+    tested = any(row.grpc_throughput_rps is not None for row in summary.rows)
+    return "; gRPC's are in summary.json" if tested else ""
+
+
+def remarks(summary: Summary, load: LoadReport) -> list[str]:
+    """What the table does not say: variants left out and why, failures, variants too slow for all samples, throughput
+    that the generator limited, disagreement with the in-process run."""
     found = [f"{row.variant} is {row.status}: {row.reason}" for row in summary.rows if row.status != "published"]
     found += [f"{row.variant} is dominated: slower than the original" for row in summary.rows if row.dominated]
     found += [f"{row.variant}: {row.failures} requests failed" for row in summary.rows if row.failures]
-    for row in summary.rows:
-        if row.served_agreement is not None and row.served_agreement < 0.999:
-            share = f"{(1 - row.served_agreement) * 100:.2f}%"
-            found.append(f"{row.variant}: served answers differ from in-process ones on {share} of samples")
+    for protocol in PROTOCOLS:
+        rows = {row.variant for row in load.windows if row.protocol == protocol and limited_by_generator(row)}
+        if rows:
+            limit = "the load generator was at its limit, so throughput is a lower bound for"
+            found.append(f"over {PROTOCOL_NAMES[protocol]}, {limit} {', '.join(sorted(rows))}")
+    for served in load.accuracy:
+        where = f"{served.variant} over {PROTOCOL_NAMES[served.protocol]}"
+        if served.samples < summary.evaluation_samples:
+            found.append(f"{where}: served accuracy is {coverage(served, summary.evaluation_samples)}")
+        if served.agreement is not None and served.agreement < AGREEMENT:
+            share = f"{(1 - served.agreement) * 100:.2f}%"
+            found.append(f"{where}: served answers differ from in-process ones on {share} of samples{_why(served)}")
     return found
+
+
+def _why(served: ServedAccuracy) -> str:
+    if "_int8_dynamic" not in served.variant:
+        return ""
+    return ", as is expected of dynamic INT8: neighbours in a batch change its ranges, and so its answers, slightly"

@@ -14,8 +14,8 @@ from builder.data import load_samples
 class QuantizeOpenVino:
     """Quantizes with `samples` calibration samples.
 
-    With `headroom`, every weight keeps one bit unused (`OverflowFix.ENABLE`): a CPU without VNNI instructions adds products in 16
-    bits and saturates otherwise, and a repository that was built on one CPU is served on another.
+    With `headroom`, every weight keeps one bit unused (`OverflowFix.ENABLE`): a CPU without VNNI instructions adds
+    products in 16 bits and saturates otherwise, and a repository that was built on one CPU is served on another.
     """
 
     samples: int = 300

@@ -31,11 +31,12 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Served:
-    """Where the server is, and the folder of the sample pack."""
+    """Where the server is, the folder of the sample pack, and the server itself."""
 
     http_url: str
     grpc_url: str
     pack: Path
+    server: Server
 
     def url(self, protocol: str) -> str:
         """The address for a protocol."""
@@ -133,4 +134,4 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     # No goldens: they would be counted among the requests.
     options = ServeOptions(repository=repository, run_dir=root / "run", golden_interval_s=0)
     with Server(options) as server:
-        yield Served(server.http_url, server.grpc_url, root / "pack")
+        yield Served(server.http_url, server.grpc_url, root / "pack", server)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -17,10 +19,24 @@ import pytest
 
 import loadtest
 from client import InferenceClient
-from core.results import LoadReport
-from loadtest import GeneratorError, LoadEvent, LoadPlan, Target, run_plan
-from tests.integration.loadtest_fixtures import IMAGES, SAMPLES, WEIGHTS, Served, logits_of
+from client.transport import ProtocolName
+from core.results import LoadReport, LoadWindow
+from loadtest import GeneratorError, LoadEvent, LoadPlan, Target, run_plan, run_plans
+from server.errors import GaveUpError
+from server.options import ServeOptions
+from server.supervisor import Server
+from tests.integration.loadtest_fixtures import (
+    IMAGES,
+    SAMPLES,
+    WEIGHTS,
+    Served,
+    digits,
+    logits_of,
+    write_digits_pack,
+    write_model,
+)
 
+PROTOCOLS: tuple[ProtocolName, ...] = ("http", "grpc")
 LOCUSTFILE = Path(loadtest.__file__).parent / "locustfile.py"
 ROTATED = IMAGES.reshape(SAMPLES, 16) @ np.roll(WEIGHTS, 1, axis=1)
 
@@ -30,11 +46,18 @@ def target(name: str, outputs: Path | None = None) -> Target:
     return Target(variant=name, triton_name=name, outputs=outputs)
 
 
-def short_plan(served: Served, *targets: Target, users: tuple[int, ...] = (4,), passes: int = 1) -> LoadPlan:
+def short_plan(
+    served: Served,
+    *targets: Target,
+    users: tuple[int, ...] = (4,),
+    passes: int = 1,
+    protocol: ProtocolName = "http",
+) -> LoadPlan:
     """A plan with short windows."""
     return LoadPlan(
         model="digits",
-        url=served.http_url,
+        url=served.url(protocol),
+        protocol=protocol,
         pack=served.pack,
         targets=targets,
         users=users,
@@ -52,29 +75,34 @@ class Ran:
     report: LoadReport
     events: list[LoadEvent]
     out: Path
-    rows: dict[tuple[str, int, int], list[dict[str, str]]]
-    """Raw rows by variant, users and pass."""
+    rows: dict[tuple[str, str, int, int], list[dict[str, str]]]
+    """Raw rows by variant, protocol, users and pass."""
+
+    def rows_of(self, window: LoadWindow) -> list[dict[str, str]]:
+        """The raw rows of a window."""
+        return self.rows[window.variant, window.protocol, window.users, window.pass_number]
 
 
 @pytest.fixture(scope="module")
 def ran(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """`digits` and `rotated` under 1 and 8 users, twice."""
+    """`digits` and `rotated` under 1 and 8 users, twice, over HTTP and then over gRPC."""
     out = tmp_path_factory.mktemp("loadtest")
     np.savez(out / "digits.npz", logits=logits_of(IMAGES))
     events: list[LoadEvent] = []
     targets = target("digits", out / "digits.npz"), target("rotated", out / "digits.npz")
-    report = run_plan(short_plan(served, *targets, users=(1, 8), passes=2), out, events.append)
+    plans = [short_plan(served, *targets, users=(1, 8), passes=2, protocol=protocol) for protocol in PROTOCOLS]
+    report = run_plans(plans, out, events.append, served.server.resident_bytes)
     rows = defaultdict(list)
     with (out / "requests.csv").open(newline="") as file:
         for row in csv.DictReader(file):
-            rows[row["variant"], int(row["users"]), int(row["pass"])].append(row)
+            rows[row["variant"], row["protocol"], int(row["users"]), int(row["pass"])].append(row)
     return Ran(report, events, out, dict(rows))
 
 
 def test_every_variant_level_and_pass_has_a_window(ran: Ran) -> None:
-    windows = {(row.pass_number, row.users, row.variant) for row in ran.report.windows}
-    assert windows == {(number, users, name) for number in (1, 2) for users in (1, 8) for name in ("digits", "rotated")}
-    assert len(ran.report.windows) == 8
+    windows = [(row.protocol, row.pass_number, row.users, row.variant) for row in ran.report.windows]
+    assert set(windows) == set(itertools.product(PROTOCOLS, (1, 2), (1, 8), ("digits", "rotated")))
+    assert len(windows) == 16
 
 
 def test_no_request_fails_and_the_server_counted_the_same_requests(ran: Ran) -> None:
@@ -84,17 +112,19 @@ def test_no_request_fails_and_the_server_counted_the_same_requests(ran: Ran) -> 
         assert window.requests == window.server.requests > 50
         assert window.server.executions <= window.requests
         assert window.server.mean_batch == pytest.approx(window.requests / window.server.executions)
+        assert sum(window.server.batches.values()) == window.server.executions
+        assert sum(size * count for size, count in window.server.batches.items()) == window.requests
 
 
 def test_one_user_never_shares_a_batch_and_eight_do(ran: Ran) -> None:
     batches = [(window.users, window.server.mean_batch) for window in ran.report.windows if window.server]
-    assert [batch for users, batch in batches if users == 1] == [1.0] * 4
+    assert [batch for users, batch in batches if users == 1] == [1.0] * 8
     assert min(batch for users, batch in batches if users == 8) > 1.0
 
 
 def test_windows_last_as_long_as_planned_and_until_the_last_answer(ran: Ran) -> None:
     for window in ran.report.windows:
-        rows = ran.rows[window.variant, window.users, window.pass_number]
+        rows = ran.rows_of(window)
         starts = [float(row["start_s"]) for row in rows]
         ends = [float(row["start_s"]) + float(row["latency_ms"]) / 1000 for row in rows]
         assert min(starts) == 0
@@ -106,7 +136,7 @@ def test_windows_last_as_long_as_planned_and_until_the_last_answer(ran: Ran) -> 
 
 def test_percentiles_are_those_of_the_raw_rows(ran: Ran) -> None:
     for window in ran.report.windows:
-        rows = ran.rows[window.variant, window.users, window.pass_number]
+        rows = ran.rows_of(window)
         latency_ms = [float(row["latency_ms"]) for row in rows]
         assert len(rows) == window.requests
         expected = np.percentile(latency_ms, (50, 95, 99)).tolist()
@@ -116,19 +146,21 @@ def test_percentiles_are_those_of_the_raw_rows(ran: Ran) -> None:
         assert window.server.queue_ms + window.server.compute_ms < window.mean_ms
 
 
-def test_served_accuracy_is_exact(ran: Ran) -> None:
-    digits, _ = ran.report.accuracy
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_served_accuracy_is_exact(ran: Ran, protocol: str) -> None:
+    (digits,) = [row for row in ran.report.accuracy if (row.variant, row.protocol) == ("digits", protocol)]
     assert digits.metric is not None
     assert (digits.samples, digits.failures, digits.metric.samples) == (SAMPLES, 0, SAMPLES)
     assert digits.metric.value == pytest.approx(0.9)  # every tenth label is wrong
     assert digits.agreement == 1.0
-    rows = ran.rows["digits", 8, 0]
+    rows = ran.rows["digits", protocol, 8, 0]
     assert len(rows) == SAMPLES
     assert sum(int(row["correct"]) for row in rows) == 0.9 * SAMPLES
 
 
-def test_a_model_that_answers_wrongly_shows_it(ran: Ran) -> None:
-    rotated = ran.report.accuracy[1]
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_model_that_answers_wrongly_shows_it(ran: Ran, protocol: str) -> None:
+    (rotated,) = [row for row in ran.report.accuracy if (row.variant, row.protocol) == ("rotated", protocol)]
     labels = logits_of(IMAGES).argmax(axis=1)
     agreement = float((ROTATED.argmax(axis=1) == labels).mean())  # by ties between classes it is not quite zero
     labels[::10] = (labels[::10] + 1) % 3
@@ -148,35 +180,80 @@ def test_answers_are_checked_against_the_labels_in_every_window(ran: Ran) -> Non
         else:
             assert window.accuracy < 0.25
         assert window.generator_cores is not None
-        assert 0 < window.generator_cores < 1.1  # one process, one thread
+        assert 0 < window.generator_cores < (1.1 if window.protocol == "http" else 2.0)  # gRPC has threads of its own
 
 
 def test_progress_is_told_step_by_step(ran: Ran) -> None:
-    assert [event.done for event in ran.events] == list(range(1, 11))
-    assert {event.total for event in ran.events} == {10}
-    assert [event.kind for event in ran.events] == ["accuracy"] * 2 + ["window"] * 8
-    assert ran.events[0].message == "digits: top1 90.00%, 100.00% decided as in process, 200 samples, none failed"
+    assert [event.done for event in ran.events] == list(range(1, 21))
+    assert {event.total for event in ran.events} == {20}
+    assert [event.kind for event in ran.events] == (["accuracy"] * 2 + ["window"] * 8) * 2
+    for event, name in ((ran.events[0], "HTTP"), (ran.events[10], "gRPC")):
+        words = f"digits over {name}: top1 90.00%, 100.00% decided as in process, 200 samples, none failed"
+        assert event.message == words
 
 
 def test_the_report_lies_where_it_was_asked_for(ran: Ran, served: Served) -> None:
     assert LoadReport.model_validate_json((ran.out / "load.json").read_bytes()) == ran.report
-    assert (ran.report.model, ran.report.url) == ("digits", served.http_url)
+    assert ran.report.model == "digits"
+    assert ran.report.url == f"http://{served.http_url}, grpc://{served.grpc_url}"
     assert ran.report.server_version.startswith("2.")
-    assert (ran.out / "loadtest.log").read_text() == ""
+    for protocol in PROTOCOLS:
+        assert (ran.out / protocol / "loadtest.log").read_text() == ""
+        assert not (ran.out / protocol / "requests.csv").exists()
 
 
-def test_requests_that_the_server_refuses_are_failures_with_their_reason(served: Served, tmp_path: Path) -> None:
+def test_the_memory_of_the_variants_that_were_loaded_is_reported(ran: Ran) -> None:
+    assert set(ran.report.resident_bytes) == {"digits", "rotated"}  # and not that of other models of the server
+    for held in ran.report.resident_bytes.values():
+        assert 20e6 < held < 2e9  # a Python with ONNX Runtime and numpy
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_slow_variants_accuracy_is_measured_on_what_was_sent_in_time(
+    served: Served, tmp_path: Path, protocol: ProtocolName
+) -> None:
     events: list[LoadEvent] = []
-    report = run_plan(short_plan(served, target("narrow"), users=(16,)), tmp_path, events.append)
+    plan = short_plan(served, target("digits"), users=(1,), protocol=protocol)
+    hasty = plan.model_copy(update={"accuracy_s": 0.01, "accuracy_users": 1})  # at some 0.5 ms a request
+    report = run_plan(hasty, tmp_path, events.append)
+    (row,) = report.accuracy
+    assert row.metric is not None
+    assert 0 < row.samples == row.metric.samples < SAMPLES
+    assert f"over the first {row.samples} of 200 samples, since it is slow" in events[0].message
+
+
+@pytest.mark.parametrize(("protocol", "reason"), [("http", "HTTP 503: "), ("grpc", "gRPC UNAVAILABLE: ")])
+def test_requests_that_the_server_refuses_are_failures_with_their_reason(
+    served: Served, tmp_path: Path, protocol: ProtocolName, reason: str
+) -> None:
+    events: list[LoadEvent] = []
+    plan = short_plan(served, target("narrow"), users=(16,), protocol=protocol)
+    report = run_plan(plan, tmp_path, events.append)
     (window,) = report.windows
     assert 0 < window.failures < window.requests
-    assert "failed, the first with HTTP 503: " in events[1].message
+    assert f"failed, the first with {reason}" in events[1].message
     with (tmp_path / "requests.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["pass"] == "1"]
     assert len(rows) == window.requests
     assert [row["correct"] == "" for row in rows] == [row["ok"] == "0" for row in rows]
     assert sum(row["ok"] == "0" for row in rows) == window.failures
     assert window.throughput_rps == pytest.approx((window.requests - window.failures) / window.seconds)
+
+
+def test_a_server_that_dies_under_load_leaves_failures_and_ends_the_run(tmp_path: Path) -> None:
+    write_model(tmp_path / "repository", "digits", digits(WEIGHTS), {})
+    write_digits_pack(tmp_path / "pack", logits_of(IMAGES).argmax(axis=1))
+    options = ServeOptions(
+        repository=tmp_path / "repository", run_dir=tmp_path / "run", golden_interval_s=0, restart_limit=0
+    )
+
+    def kill(_: LoadEvent) -> None:
+        os.killpg(server.pid, signal.SIGKILL)
+
+    with pytest.raises(GaveUpError), Server(options) as server:  # it says so when it is left
+        doomed = Served(server.http_url, server.grpc_url, tmp_path / "pack", server)
+        with pytest.raises(GeneratorError, match=r"failed with exit code 7 .*no server answers at 127"):
+            run_plan(short_plan(doomed, target("digits"), protocol="grpc"), tmp_path / "out", kill)
 
 
 def unknown_model(served: Served, _: Path) -> LoadPlan:
@@ -202,6 +279,14 @@ def no_server(served: Served, _: Path) -> LoadPlan:
     return short_plan(served, target("digits")).model_copy(update={"url": url})
 
 
+def unknown_model_grpc(served: Served, _: Path) -> LoadPlan:
+    return short_plan(served, target("nope"), protocol="grpc")
+
+
+def no_server_grpc(served: Served, folder: Path) -> LoadPlan:
+    return no_server(served, folder).model_copy(update={"protocol": "grpc"})
+
+
 @pytest.mark.parametrize(
     ("make", "code", "message"),
     [
@@ -210,6 +295,8 @@ def no_server(served: Served, _: Path) -> LoadPlan:
         (no_pack, 3, "holds no sample pack; build the model first"),
         (too_few_outputs, 8, r"few\.npz does not hold 'logits' for the pack's 200 samples"),
         (no_server, 7, "no server answers at 127"),
+        (unknown_model_grpc, 7, "does not serve model 'nope'"),
+        (no_server_grpc, 7, r"no server answers at 127.*is this its gRPC port"),
     ],
 )
 def test_a_run_that_cannot_be_made_says_why(
@@ -232,18 +319,20 @@ def test_an_error_of_the_caller_ends_the_process(served: Served, tmp_path: Path)
     assert not [command for command in commands if str(tmp_path).encode() in command]
 
 
-def locust(served: Served, **environment: str) -> subprocess.CompletedProcess[str]:
+def locust(host: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Locust's own command line on our locustfile, for a second."""
-    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", f"http://{served.http_url}"]
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--host", host]
     options = ["--headless", "-u", "2", "-r", "2", "-t", "1s", "--stop-timeout", "5", "--only-summary"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("TRIDENT_")} | environment
     return subprocess.run([*command, *options], env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_the_locustfile_runs_headless(served: Served) -> None:
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_locustfile_runs_headless(served: Served, protocol: str) -> None:
     with InferenceClient(served.http_url) as client:
         before = client.statistics("digits")
-        result = locust(served, TRIDENT_PACK=str(served.pack), TRIDENT_MODEL="digits")
+        host = f"{protocol}://{served.url(protocol)}"
+        result = locust(host, TRIDENT_PACK=str(served.pack), TRIDENT_MODEL="digits")
         counted = client.statistics("digits") - before
     assert result.returncode == 0, result.stderr
     answers = f"top1 of the {counted.requests} answers under load: 0.9"
@@ -252,7 +341,7 @@ def test_the_locustfile_runs_headless(served: Served) -> None:
 
 
 def test_the_locustfile_says_what_to_set(served: Served) -> None:
-    result = locust(served, TRIDENT_MODEL="digits")
+    result = locust(f"http://{served.http_url}", TRIDENT_MODEL="digits")
     assert result.returncode == 2
     assert "set TRIDENT_PACK to the folder of a sample pack" in result.stderr
     assert "Traceback" not in result.stderr

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from core.errors import InputError, LoadTestError
+from client.transport import ProtocolName
+from core.errors import InputError, LoadTestError, UsageError
 from core.files import write_atomically
 from core.machine import now
 from core.results import LoadReport, ModelBuild
-from loadtest import run_plan
+from loadtest import run_plans
 from loadtest.events import LoadEvent
 from loadtest.plan import LoadPlan, Target
+from loadtest.protocols import no_memory
+from trident import report
 from trident.console import progress, result_console
 from trident.summary import remarks, summarize, summary_table
 
@@ -29,23 +34,35 @@ def run(options: argparse.Namespace) -> int:
     if not targets:
         raise InputError(f"no variant of {model.model} is published; see the reasons in `trident build`")
     out = options.out or options.artifacts / model.model / "loadtest"
-    with _server(options, targets) as url:
-        plan = _plan(options, model, targets, url)
-        load = _run_with_progress(plan, out)
+    with _server(options, targets) as place:
+        plans = [_plan(options, model, targets, protocol, url) for protocol, url in place.urls.items()]
+        load = _run_with_progress(plans, out, place.read_memory)
     summary = summarize(model, load, now())
     write_atomically(out / "summary.json", summary.to_json())
+    report.write(out / "report.html", model, load, summary, _commands(options, model, out))
     if options.json:
         sys.stdout.buffer.write(summary.to_json())
     else:
         console = result_console()
         console.print(summary_table(summary))
-        for remark in remarks(summary):
+        for remark in remarks(summary, load):
             console.print(f"! {remark}", soft_wrap=True, markup=False)
         console.print(f"Written: {out / 'summary.json'}, {out / 'load.json'}, {out / 'requests.csv'}")
+        console.print(f"The report, for any browser: {out / 'report.html'}")
     failures = sum(row.failures or 0 for row in summary.rows)
     if failures:
         raise LoadTestError(f"{failures} requests failed; see {out / 'requests.csv'} (column ok)")
     return 0
+
+
+def _commands(options: argparse.Namespace, model: ModelBuild, out: Path) -> tuple[str, ...]:
+    """What to type to do the same again."""
+    load = [
+        "trident", "loadtest", model.model, "--protocols", *options.protocols, "--users", *map(str, options.users),
+        "--seconds", f"{options.seconds:g}", "--passes", str(options.passes), "--seed", str(options.seed),
+        "--out", str(out),
+    ]  # fmt: skip
+    return f"trident build {model.spec}", shlex.join(load)
 
 
 def find_build(artifacts: Path, name: str | None) -> ModelBuild:
@@ -74,11 +91,14 @@ def _targets(artifacts: Path, model: ModelBuild) -> tuple[Target, ...]:
     )
 
 
-def _plan(options: argparse.Namespace, model: ModelBuild, targets: tuple[Target, ...], url: str) -> LoadPlan:
+def _plan(
+    options: argparse.Namespace, model: ModelBuild, targets: tuple[Target, ...], protocol: ProtocolName, url: str
+) -> LoadPlan:
     try:
         return LoadPlan(
             model=model.model,
             url=url,
+            protocol=protocol,
             pack=(options.artifacts / model.model).absolute(),
             targets=targets,
             users=tuple(sorted(set(options.users))),
@@ -91,11 +111,19 @@ def _plan(options: argparse.Namespace, model: ModelBuild, targets: tuple[Target,
         raise LoadTestError(f"{'.'.join(map(str, first['loc']))}: {first['msg']} (it is {first['input']})") from error
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A running server: its address for each protocol that is to be tested, and how to learn what its models hold."""
+
+    urls: dict[ProtocolName, str]
+    read_memory: Callable[[], dict[str, int]]
+
+
 @contextmanager
-def _server(options: argparse.Namespace, targets: tuple[Target, ...]) -> Iterator[str]:
+def _server(options: argparse.Namespace, targets: tuple[Target, ...]) -> Iterator[_Place]:
     """The running server that was named, or one of our own on free ports for as long as the test takes."""
-    if options.url:
-        yield options.url
+    if options.url or options.grpc_url:
+        yield _Place(_wanted(options, {"http": options.url, "grpc": options.grpc_url}), no_memory)
         return
     from server.options import ServeOptions  # only here: testing a remote server needs none installed
     from server.supervisor import Server
@@ -103,10 +131,21 @@ def _server(options: argparse.Namespace, targets: tuple[Target, ...]) -> Iterato
     names = tuple(target.triton_name for target in targets)
     wanted = ServeOptions(repository=options.repository, models=names, golden_interval_s=0)
     with Server(wanted, lambda sentence: progress.print(sentence, soft_wrap=True, markup=False)) as server:
-        yield server.http_url
+        urls: dict[ProtocolName, str | None] = {"http": server.http_url, "grpc": server.grpc_url}
+        yield _Place(_wanted(options, urls), server.resident_bytes)
 
 
-def _run_with_progress(plan: LoadPlan, out: Path) -> LoadReport:
+def _wanted(options: argparse.Namespace, urls: dict[ProtocolName, str | None]) -> dict[ProtocolName, str]:
+    found = {protocol: url for protocol, url in urls.items() if url and protocol in options.protocols}
+    if not found:
+        raise UsageError(
+            f"no address was given for {' or '.join(options.protocols)}; "
+            "--url names a server's HTTP address, --grpc-url its gRPC address"
+        )
+    return found
+
+
+def _run_with_progress(plans: list[LoadPlan], out: Path, read_memory: Callable[[], dict[str, int]]) -> LoadReport:
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
     with Progress(*columns, TimeElapsedColumn(), console=progress) as bar:
         task = bar.add_task("load test", total=None)
@@ -115,4 +154,4 @@ def _run_with_progress(plan: LoadPlan, out: Path) -> LoadReport:
             bar.update(task, total=event.total, completed=event.done, description="load test")
             bar.console.print(event.message, soft_wrap=True, markup=False)
 
-        return run_plan(plan, out, on_event)
+        return run_plans(plans, out, on_event, read_memory)

@@ -33,13 +33,17 @@ ACCURACY = ServedAccuracy(
 
 
 def test_a_window_in_words() -> None:
-    assert describe_window(WINDOW, "") == "onnx_fp32, 4 users: 1000 requests/s, p50 3.46 ms, p99 5.00 ms, none failed"
+    assert describe_window(WINDOW, "") == (
+        "onnx_fp32 over HTTP, 4 users: 1000 requests/s, p50 3.46 ms, p99 5.00 ms, none failed"
+    )
 
 
 def test_a_window_of_failures_says_why() -> None:
     failed = WINDOW.model_copy(update={"failures": 4000, "p50_ms": None, "throughput_rps": 0.0, "users": 1})
     words = describe_window(failed, "HTTP 503: full")
-    assert words == "onnx_fp32, 1 user: 0 requests/s, no good answer, 4000 failed, the first with HTTP 503: full"
+    assert (
+        words == "onnx_fp32 over HTTP, 1 user: 0 requests/s, no good answer, 4000 failed, the first with HTTP 503: full"
+    )
 
 
 def test_a_window_that_others_disturbed_says_so() -> None:
@@ -48,11 +52,25 @@ def test_a_window_that_others_disturbed_says_so() -> None:
 
 
 def test_a_served_accuracy_in_words() -> None:
-    words = describe_accuracy(ACCURACY, "")
-    assert words == "onnx_fp32: top1 92.15%, 99.95% decided as in process, 2000 samples, none failed"
+    words = describe_accuracy(ACCURACY, 2000, "")
+    assert words == "onnx_fp32 over HTTP: top1 92.15%, 99.95% decided as in process, 2000 samples, none failed"
 
 
 def test_a_served_accuracy_without_answers_says_why() -> None:
     failed = ACCURACY.model_copy(update={"metric": None, "agreement": None, "failures": 2000})
-    words = describe_accuracy(failed, "HTTP 400: no")
-    assert words == "onnx_fp32: no good answer, 2000 samples, 2000 failed, the first with HTTP 400: no"
+    words = describe_accuracy(failed, 2000, "HTTP 400: no")
+    assert words == "onnx_fp32 over HTTP: no good answer, 2000 samples, 2000 failed, the first with HTTP 400: no"
+
+
+def test_a_slow_variants_accuracy_says_over_how_many_samples() -> None:
+    words = describe_accuracy(ACCURACY.model_copy(update={"samples": 812, "protocol": "grpc"}), 2000, "")
+    assert words.startswith(
+        "onnx_fp32 over gRPC: top1 92.15%, 99.95% decided as in process, over the first 812 of 2000 "
+    )
+    assert words.endswith(" samples, since it is slow, none failed")
+
+
+def test_a_window_that_the_generator_limited_says_so() -> None:
+    words = describe_window(WINDOW.model_copy(update={"generator_cores": 0.95}), "")
+    assert words.endswith("none failed, the load generator was at its limit")
+    assert "limit" not in describe_window(WINDOW.model_copy(update={"generator_cores": 0.5}), "")

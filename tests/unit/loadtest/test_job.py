@@ -28,3 +28,11 @@ def test_a_windows_clock_starts_with_the_first_sample_and_then_it_ends_for_all()
     while time.perf_counter() < deadline_s:
         pass
     assert [next(order, None) for _ in range(3)] == [None] * 3
+
+
+def test_samples_sent_once_end_with_the_time_for_them_and_are_the_first_of_the_same_order() -> None:
+    order = once(1000, "a", 0.05)
+    first = next(order)
+    time.sleep(0.06)  # the time under test is not waiting for anything
+    assert list(order) == []
+    assert first == next(once(1000, "a"))

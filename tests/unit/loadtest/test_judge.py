@@ -30,7 +30,15 @@ GOLDEN = np.eye(4, 3, dtype=np.float32)  # decides 0, 1, 2, 0
 PACK = SamplePack(INFO, {"x": np.zeros((4, 2), np.float32)}, {"logits": GOLDEN}, np.array([0, 1, 2, 1]))
 TARGET = Target(variant="a", triton_name="digits_a")
 STEP = Step(2, 8, TARGET)
-COUNTED = ModelStatistics(requests=4, failures=1, inferences=6, executions=3, queue_ns=8_000_000, compute_ns=2_000_000)
+COUNTED = ModelStatistics(
+    requests=4,
+    failures=1,
+    inferences=6,
+    executions=3,
+    queue_ns=8_000_000,
+    compute_ns=2_000_000,
+    batches={1: 1, 2: 1, 3: 1},
+)
 
 
 def sent(sample: int, began_s: float, latency_ms: float, decision: int | None = None) -> Exchange:
@@ -51,8 +59,8 @@ def test_a_window_lasts_from_the_first_request_to_the_last_answer() -> None:
 
 
 def test_a_windows_row_counts_all_requests_and_judges_the_good_ones() -> None:
-    row = judge_window(STEP, record(EXCHANGES, PACK), COUNTED, cpu_s=0.1)
-    assert (row.variant, row.triton_name, row.users, row.pass_number) == ("a", "digits_a", 8, 2)
+    row = judge_window(STEP, "grpc", record(EXCHANGES, PACK), COUNTED, cpu_s=0.1)
+    assert (row.variant, row.triton_name, row.protocol, row.users, row.pass_number) == ("a", "digits_a", "grpc", 8, 2)
     assert (row.requests, row.failures) == (4, 1)
     assert row.throughput_rps == pytest.approx(3 / 0.5)
     assert (row.p50_ms, row.mean_ms) == (pytest.approx(200), pytest.approx(200))
@@ -63,13 +71,13 @@ def test_a_windows_row_counts_all_requests_and_judges_the_good_ones() -> None:
 
 def test_percentiles_come_from_raw_latencies_not_from_buckets() -> None:
     exchanges = [sent(0, i, 2.6 + i / 1000, 0) for i in range(101)]
-    row = judge_window(STEP, record(exchanges, PACK), COUNTED, cpu_s=0.0)
+    row = judge_window(STEP, "grpc", record(exchanges, PACK), COUNTED, cpu_s=0.0)
     assert (row.p50_ms, row.p95_ms, row.p99_ms) == pytest.approx((2.65, 2.695, 2.699))
 
 
 def test_a_window_without_a_good_answer_has_no_percentiles() -> None:
     recorded = record([sent(0, 1.0, 50), sent(1, 1.0, 100)], PACK)
-    row = judge_window(STEP, recorded, ModelStatistics(0, 0, 0, 0, 0, 0), cpu_s=0.0)
+    row = judge_window(STEP, "grpc", recorded, ModelStatistics(0, 0, 0, 0, 0, 0), cpu_s=0.0)
     assert (row.requests, row.failures, row.throughput_rps) == (2, 2, 0.0)
     assert (row.p50_ms, row.p95_ms, row.p99_ms, row.mean_ms, row.accuracy) == (None,) * 5
     assert recorded.first_failure == "HTTP 503: full"
@@ -79,6 +87,7 @@ def test_the_servers_counters_become_means() -> None:
     delta = server_delta(COUNTED)
     assert (delta.requests, delta.failures, delta.executions) == (4, 1, 3)
     assert (delta.mean_batch, delta.queue_ms, delta.compute_ms) == (2.0, 2.0, 0.5)
+    assert delta.batches == {1: 1, 2: 1, 3: 1}
 
 
 def test_a_server_that_did_nothing_has_zeros() -> None:
@@ -87,8 +96,8 @@ def test_a_server_that_did_nothing_has_zeros() -> None:
 
 
 def test_served_accuracy_is_that_of_the_answered_samples() -> None:
-    row = judge_accuracy(TARGET, record(EXCHANGES, PACK), PACK, in_process=None)
-    assert (row.samples, row.failures) == (4, 1)
+    row = judge_accuracy(TARGET, "grpc", record(EXCHANGES, PACK), PACK, in_process=None)
+    assert (row.protocol, row.samples, row.failures) == ("grpc", 4, 1)
     assert row.metric is not None
     assert (row.metric.name, row.metric.samples) == ("top1", 3)
     assert row.metric.value == pytest.approx(2 / 3)
@@ -98,23 +107,25 @@ def test_served_accuracy_is_that_of_the_answered_samples() -> None:
 
 def test_agreement_compares_decisions_sample_by_sample() -> None:
     in_process = np.eye(3, dtype=np.float32)[[0, 2, 2, 0]]  # differs at sample 1; sample 2 was not answered
-    row = judge_accuracy(TARGET, record(EXCHANGES, PACK), PACK, in_process)
+    row = judge_accuracy(TARGET, "grpc", record(EXCHANGES, PACK), PACK, in_process)
     assert row.agreement == pytest.approx(2 / 3)
 
 
 def test_without_any_answer_there_is_no_accuracy() -> None:
-    row = judge_accuracy(TARGET, record([sent(0, 0.0, 1)], PACK), PACK, GOLDEN)
+    row = judge_accuracy(TARGET, "grpc", record([sent(0, 0.0, 1)], PACK), PACK, GOLDEN)
     assert (row.metric, row.agreement, row.failures) == (None, None, 1)
 
 
 def test_raw_rows_are_written_as_they_were_answered(tmp_path: Path) -> None:
     with RawRequests(tmp_path / "out" / "requests.csv") as raw:
-        raw.write("a", 8, 2, record(EXCHANGES, PACK))
+        raw.write("a", "grpc", 8, 2, record(EXCHANGES, PACK))
     rows = list(csv.reader((tmp_path / "out" / "requests.csv").read_text().splitlines()))
-    assert rows[0] == list(COLUMNS) == ["variant", "users", "pass", "start_s", "latency_ms", "ok", "correct"]
+    assert (
+        rows[0] == list(COLUMNS) == ["variant", "protocol", "users", "pass", "start_s", "latency_ms", "ok", "correct"]
+    )
     assert rows[1:] == [
-        ["a", "8", "2", "0.100000", "100.0000", "1", "1"],
-        ["a", "8", "2", "0.000000", "300.0000", "1", "1"],
-        ["a", "8", "2", "0.200000", "200.0000", "0", ""],
-        ["a", "8", "2", "0.300000", "200.0000", "1", "0"],
+        ["a", "grpc", "8", "2", "0.100000", "100.0000", "1", "1"],
+        ["a", "grpc", "8", "2", "0.000000", "300.0000", "1", "1"],
+        ["a", "grpc", "8", "2", "0.200000", "200.0000", "0", ""],
+        ["a", "grpc", "8", "2", "0.300000", "200.0000", "1", "0"],
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import loadtest
 
 # Locust patches the process that imports it; the others are not needed to start another process.
-HEAVY = ("locust", "gevent", "geventhttpclient", "tritonclient", "torch")
+HEAVY = ("locust", "gevent", "geventhttpclient", "tritonclient", "grpc", "torch")
 
 
 def test_importing_the_load_test_patches_nothing() -> None:

@@ -45,9 +45,8 @@ def test_the_variants_change_places_and_the_seed_decides_how() -> None:
     assert order(0) != order(1)
 
 
-def test_grpc_is_refused_in_one_sentence() -> None:
-    with pytest.raises(PlanError, match=r"^the load test speaks HTTP only so far; choose the protocol http$"):
-        plan(protocol="grpc")
+def test_a_plan_knows_how_many_parts_it_has() -> None:
+    assert plan(passes=3).parts == len(TARGETS) + len(list(steps(plan(passes=3))))
 
 
 def test_a_variant_named_twice_is_refused() -> None:
@@ -57,7 +56,16 @@ def test_a_variant_named_twice_is_refused() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"targets": ()}, {"users": ()}, {"users": (0,)}, {"passes": 0}, {"window_s": 0}, {"warmup_s": -1}, {"usrs": (1,)}],
+    [
+        {"targets": ()},
+        {"users": ()},
+        {"users": (0,)},
+        {"passes": 0},
+        {"window_s": 0},
+        {"warmup_s": -1},
+        {"accuracy_s": 0},
+        {"usrs": (1,)},
+    ],
 )
 def test_impossible_plans_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
@@ -70,7 +78,10 @@ def test_impossible_plans_are_refused(change: dict[str, object]) -> None:
         (None, r"the plan .*plan\.json cannot be read: No such file"),
         ("{", r"the plan .*plan\.json is wrong at its beginning: Invalid JSON"),
         ('{"model": 1}', r"the plan .*plan\.json is wrong at model: Input should be a valid string"),
-        (plan().model_dump_json().replace('"http"', '"grpc"'), "the load test speaks HTTP only"),
+        (
+            plan().model_dump_json().replace('"http"', '"ftp"'),
+            r"the plan .*plan\.json is wrong at protocol: Input should",
+        ),
     ],
 )
 def test_a_plan_file_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str | None, message: str) -> None:

@@ -14,7 +14,8 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 
 from client.address import Address
 from core.datatypes import DATA_TYPES
-from loadtest.wire import Answer, Connection, encode_request, read_answer, request_line
+from loadtest.wire import Answer
+from loadtest.wire_http import HttpConnection, encode, head, read_answer
 
 GOOD = b"HTTP/1.1 200 OK\r\nInference-Header-Content-Length: 2\r\nContent-Length: 6\r\n\r\n{}\x01\x02\x03\x04"
 CLOSING = GOOD.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n")
@@ -29,7 +30,7 @@ def split(request: bytes) -> tuple[dict[str, str], bytes]:
 def test_a_request_is_what_nvidias_client_would_send() -> None:
     rng = np.random.default_rng(0)
     arrays = {row.name: rng.integers(0, 2, (1, 2, 3)).astype(row.numpy) for row in DATA_TYPES}
-    fields, body = split(encode_request(arrays, "logits"))
+    fields, body = split(encode(arrays, "logits"))
     length = int(fields["Inference-Header-Content-Length"])
     theirs = [InferInput(row.name, [1, 2, 3], row.triton).set_data_from_numpy(arrays[row.name]) for row in DATA_TYPES]
     expected, expected_length = InferenceServerClient.generate_request_body(
@@ -41,7 +42,7 @@ def test_a_request_is_what_nvidias_client_would_send() -> None:
 
 
 def test_the_model_is_named_in_the_first_line_only() -> None:
-    assert request_line("a/b c") == b"POST /v2/models/a%2Fb%20c/infer HTTP/1.1\r\n"
+    assert head("a/b c") == b"POST /v2/models/a%2Fb%20c/infer HTTP/1.1\r\n"
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def scripted(*answers: bytes) -> Iterator[tuple[Address, list[int]]]:
 
 
 def exchange(address: Address, count: int, timeout_s: float = 5.0) -> list[Answer]:
-    connection = Connection(address, timeout_s)
+    connection = HttpConnection(address, timeout_s)
     try:
         return [connection.exchange(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 4) for _ in range(count)]
     finally:

@@ -1,0 +1,102 @@
+"""The report's arithmetic, and its HTML from awkward data."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from core.results import LoadReport, ModelBuild, Summary
+from tests.support.report_data import report_data
+from trident import main
+from trident.charts import Scale, pareto, spread, ticks
+from trident.report import render
+
+
+def test_a_range_of_zero_maps_to_the_middle() -> None:
+    assert Scale(3, 3, 0, 100)(3) == 50
+    assert Scale(0, 10, 0, 100)(2.5) == 25
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.923, 0.947), (0, 4321), (-2, 3)])
+def test_ticks_are_few_and_inside(low: float, high: float) -> None:
+    found = ticks(low, high)
+    assert 2 <= len(found) <= 6
+    assert all(low - 1e-9 <= value <= high + 1e-9 for value in found)
+    assert ticks(5, 5) == [5]
+
+
+def test_pareto_keeps_what_nothing_beats() -> None:
+    assert pareto([(1, 1), (2, 2), (3, 1.5), (1, 1)]) == [0, 1, 3]
+
+
+def test_spread_labels_do_not_overlap_and_stay_inside() -> None:
+    found = sorted(spread([5, 5, 5, 99], 10, 0, 100))
+    assert all(b - a >= 10 - 1e-9 for a, b in pairwise(found))
+    assert found[0] >= 0
+    assert found[-1] <= 100
+
+
+def test_the_answer_names_the_best_published_variant() -> None:
+    html = render(*report_data(), ("trident build x",))
+    assert "Serve openvino_int8: 3,420 samples/s" in html
+    assert "<script" not in html
+    assert "http://" not in html
+    assert "https://" not in html
+
+
+def _awkward() -> dict[str, tuple[ModelBuild, LoadReport, Summary]]:
+    build, load, summary = report_data()
+    kept = ("variant", "status", "reason", "dominated")
+    bare = summary.rows[0].model_copy(
+        update={name: None for name in type(summary.rows[0]).model_fields if name not in kept}
+    )  # fmt: skip
+    failed = bare.model_copy(update={"status": "failed", "reason": "<script>alert(1)</script>"})
+    same = summary.rows[0].model_copy(update={"accuracy": 0.5, "p50_ms": 1.0})
+    long = summary.rows[1].model_copy(update={"variant": "x" * 40})
+    http = tuple(window for window in load.windows if window.protocol == "http")
+    rows = (failed, *summary.rows[1:])
+    return {
+        "no gRPC": (build, load.model_copy(update={"windows": http}), summary),
+        "nothing loaded": (
+            build,
+            load.model_copy(update={"windows": ()}),
+            summary.model_copy(update={"rows": (bare,)}),
+        ),
+        "failed": (build, load, summary.model_copy(update={"rows": rows})),
+        "single": (build, load, summary.model_copy(update={"rows": summary.rows[:1]})),
+        "identical": (build, load, summary.model_copy(update={"rows": (same, same)})),
+        "long": (build, load, summary.model_copy(update={"rows": (long,)})),
+    }
+
+
+@pytest.mark.parametrize("name", list(_awkward()))
+def test_awkward_data_gives_a_whole_page(name: str) -> None:
+    html = render(*_awkward()[name], ())
+    assert html.rstrip().endswith("</html>")
+    assert "<script>" not in html
+    assert "nan" not in html.split("</style>")[1].replace("tenant", "")
+    if name == "failed":
+        assert "&lt;script&gt;alert(1)" in html
+    if name == "single":
+        assert "the baseline itself" in html
+
+
+def test_the_command_writes_the_file_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    build, load, summary = report_data()
+    folder = tmp_path / "fashion" / "loadtest"
+    folder.mkdir(parents=True)
+    (folder.parent / "build.json").write_bytes(build.to_json())
+    (folder / "summary.json").write_bytes(summary.to_json())
+    arguments = ["report", "--artifacts", str(tmp_path), "--json"]
+    with pytest.raises(SystemExit) as missing:
+        main.main(arguments)
+    assert missing.value.code == 3
+    assert "load.json does not exist" in capsys.readouterr().err
+    (folder / "load.json").write_bytes(load.to_json())
+    with pytest.raises(SystemExit) as done:
+        main.main(arguments)
+    assert done.value.code == 0
+    assert Path(json.loads(capsys.readouterr().out)["report"]).read_text().startswith("<!doctype html>")

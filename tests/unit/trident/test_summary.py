@@ -1,0 +1,129 @@
+"""The comparison: from a build and a load test to rows and remarks, with figures that can be worked out by hand."""
+
+from __future__ import annotations
+
+from core.results import (
+    BuildRow,
+    GraphFacts,
+    LoadReport,
+    LoadWindow,
+    MetricValue,
+    ModelBuild,
+    ServedAccuracy,
+    Summary,
+    Verdict,
+)
+from trident.summary import remarks, summarize
+
+METRIC = MetricValue(name="top1", value=0.9, ci95=(0.88, 0.92), samples=2000)
+VERDICT = Verdict(
+    max_abs_error=0.1, sqnr_db={"logits": 40.0, "other": 31.5}, cosine=1.0, agreement=1.0, metric=METRIC,
+    baseline=METRIC, drop=0.0, drop_ci95=(0.0, 0.0), gates=(), passed=True,
+)  # fmt: skip
+GRAPH = GraphFacts(weights=10, sparsity=0.25, flops=1234, operators={}, executed={})
+ROWS = (
+    BuildRow(variant="torch_fp32", status="published", triton_name="m_torch_fp32", verdict=VERDICT, graph=GRAPH),
+    BuildRow(variant="onnx_int8_dynamic", status="published", triton_name="m_onnx_int8_dynamic", dominated=True),
+    BuildRow(variant="openvino_int8", status="rejected", reason="2.1pt lost", triton_name="m_openvino_int8"),
+)
+BUILD = ModelBuild(
+    model="m", spec="m.yaml", source_sha256="0" * 64, baseline_variant="torch_fp32", evaluation_samples=2000,
+    original=METRIC, rows=ROWS, stale=(),
+)  # fmt: skip
+
+
+def window(variant: str, protocol: str, users: int, rps: float, p50_ms: float, **changes: object) -> LoadWindow:
+    """A window with these figures."""
+    given = {
+        "variant": variant, "triton_name": f"m_{variant}", "protocol": protocol, "users": users, "pass_number": 1,
+        "seconds": 4.0, "requests": 100, "failures": 0, "throughput_rps": rps, "p50_ms": p50_ms, "p95_ms": 2 * p50_ms,
+        "p99_ms": 3 * p50_ms, "mean_ms": p50_ms,
+    }  # fmt: skip
+    return LoadWindow.model_validate(given | changes)
+
+
+def accuracy(variant: str, protocol: str, **changes: object) -> ServedAccuracy:
+    """A perfect served accuracy, but for the changes."""
+    given = {
+        "variant": variant, "triton_name": f"m_{variant}", "protocol": protocol, "samples": 2000, "failures": 0,
+        "metric": METRIC, "agreement": 1.0,
+    }  # fmt: skip
+    return ServedAccuracy.model_validate(given | changes)
+
+
+def load(windows: tuple[LoadWindow, ...], rows: tuple[ServedAccuracy, ...] = ()) -> LoadReport:
+    """A load test's report."""
+    return LoadReport(
+        created_at="then", model="m", server_version="2.51.0", url="http://a:1, grpc://a:2", windows=windows,
+        accuracy=rows, resident_bytes={"torch_fp32": 5_000_000},
+    )  # fmt: skip
+
+
+WINDOWS = (
+    window("torch_fp32", "http", 4, 100, 1.0),
+    window("torch_fp32", "http", 4, 300, 3.0, pass_number=2),
+    window("torch_fp32", "http", 16, 150, 9.0, failures=2),
+    window("torch_fp32", "grpc", 4, 50, 5.0),
+    window("torch_fp32", "grpc", 16, 80, 7.0, failures=3),
+    window("onnx_int8_dynamic", "http", 4, 400, 0.5),
+)
+ACCURACY = (accuracy("torch_fp32", "http"), accuracy("torch_fp32", "grpc", failures=1, agreement=0.5))
+
+
+def summary(report: LoadReport) -> Summary:
+    """The comparison with that load test."""
+    return summarize(BUILD, report, "now")
+
+
+def test_each_protocol_has_its_own_figures() -> None:
+    row = summary(load(WINDOWS, ACCURACY)).rows[0]
+    assert (row.p50_ms, row.p95_ms, row.p99_ms) == (2.0, 4.0, 6.0)  # at 4 users, the mean of both passes
+    assert (row.throughput_rps, row.best_users) == (200.0, 4)
+    assert (row.grpc_p50_ms, row.grpc_throughput_rps) == (5.0, 80.0)  # gRPC's own best level is another
+    assert row.failures == 2 + 3 + 1
+    assert (row.served_accuracy, row.served_agreement) == (0.9, 1.0)  # HTTP's
+
+
+def test_what_the_build_and_the_server_know_is_taken_over() -> None:
+    first, second, _ = summary(load(WINDOWS, ACCURACY)).rows
+    assert (first.sparsity, first.flops, first.sqnr_db, first.resident_bytes) == (0.25, 1234, 31.5, 5_000_000)
+    assert (second.sparsity, second.flops, second.sqnr_db, second.resident_bytes) == (None,) * 4
+    assert (first.throughput_gain, second.throughput_gain) == (1.0, 2.0)
+
+
+def test_a_variant_without_grpc_has_no_figures_for_it() -> None:
+    row = summary(load(WINDOWS)).rows[1]
+    assert (row.throughput_rps, row.grpc_p50_ms, row.grpc_throughput_rps) == (400.0, None, None)
+
+
+def test_grpc_alone_leaves_the_http_figures_empty() -> None:
+    row = summary(load((window("torch_fp32", "grpc", 4, 50, 5.0),))).rows[0]
+    assert (row.p50_ms, row.throughput_rps, row.grpc_p50_ms, row.failures) == (None, None, 5.0, 0)
+
+
+def test_a_rejected_variant_stays_with_its_reason() -> None:
+    report = load(WINDOWS)
+    row = summary(report).rows[2]
+    assert (row.status, row.reason, row.throughput_rps, row.failures) == ("rejected", "2.1pt lost", None, None)
+    found = remarks(summary(report), report)
+    assert "openvino_int8 is rejected: 2.1pt lost" in found
+    assert "onnx_int8_dynamic is dominated: slower than the original" in found
+
+
+def test_remarks_on_what_was_served() -> None:
+    report = load(
+        (window("torch_fp32", "grpc", 4, 50, 5.0, generator_cores=0.95), window("torch_fp32", "http", 4, 50, 5.0)),
+        (
+            accuracy("torch_fp32", "http", samples=812),
+            accuracy("torch_fp32", "grpc", agreement=0.99),
+            accuracy("onnx_int8_dynamic", "http", agreement=0.9885),
+            accuracy("onnx_int8_dynamic", "grpc", agreement=0.9995),
+        ),
+    )
+    assert remarks(summary(report), report)[2:] == [
+        "over gRPC, the load generator was at its limit, so throughput is a lower bound for torch_fp32",
+        "torch_fp32 over HTTP: served accuracy is over the first 812 of 2000 samples, since it is slow",
+        "torch_fp32 over gRPC: served answers differ from in-process ones on 1.00% of samples",
+        "onnx_int8_dynamic over HTTP: served answers differ from in-process ones on 1.15% of samples, as is expected "
+        "of dynamic INT8: neighbours in a batch change its ranges, and so its answers, slightly",
+    ]

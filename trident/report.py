@@ -1,0 +1,184 @@
+"""The report: one offline HTML file without script, from the three result files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Final, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from core.files import write_atomically
+from core.results import BuildRow, LoadReport, LoadWindow, ModelBuild, Summary, SummaryRow
+from trident.charts import number
+from trident.charts_figures import Bar, Point, bars, curves, scatter
+from trident.console import megabytes, percent
+from trident.report_words import answer, why
+
+DEGRADED_DB: Final = 40.0
+
+
+def write(path: Path, build: ModelBuild, load: LoadReport, summary: Summary, commands: tuple[str, ...]) -> None:
+    """Renders and writes the report, whole or not at all. Raises OSError."""
+    write_atomically(path, render(build, load, summary, commands).encode())
+
+
+def render(build: ModelBuild, load: LoadReport, summary: Summary, commands: tuple[str, ...]) -> str:
+    """The report's HTML. `commands` are what reproduces it, one a line."""
+    environment = Environment(
+        loader=PackageLoader("trident", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    index = {row.variant: place for place, row in enumerate(summary.rows, 1)}
+    degraded = [row for row in build.rows if row.verdict and _degraded(row)]
+    return environment.get_template("report.html.j2").render(
+        build=build, load=load, summary=summary, commands=commands, index=index, answer=answer(build, summary),
+        family=_family, figures=_figures(build, load, summary, index), degraded=degraded, why=why,
+        columns=[name for name, _ in CELLS], rows=[(row, _cells(row, build)) for row in summary.rows],
+        graphs=[row for row in build.rows if row.graph],
+    )  # fmt: skip
+
+
+def _family(variant: str) -> str:
+    return next((f"f{i}" for i, name in enumerate(("torch", "onnx", "openvino")) if name in variant), "f3")
+
+
+def _degraded(row: BuildRow) -> bool:
+    verdict = row.verdict
+    worst = min(verdict.sqnr_db.values(), default=200.0) if verdict else 200.0
+    return row.status == "rejected" or bool(verdict and verdict.drop > 0) or worst < DEGRADED_DB
+
+
+def _figures(
+    build: ModelBuild, load: LoadReport, summary: Summary, index: dict[str, int]
+) -> list[tuple[str, str, Markup]]:
+    """Each chart that has data: its title, its takeaway in a sentence, its SVG."""
+    verdicts = {row.variant: row.verdict for row in build.rows}
+    points = []
+    for row in summary.rows:
+        verdict, accuracy = verdicts.get(row.variant), row.accuracy
+        if row.p50_ms is not None and accuracy is not None:
+            interval = verdict.metric.ci95 if verdict else None
+            size = row.size_bytes
+            points.append(
+                Point(index[row.variant], row.variant, _family(row.variant), row.p50_ms, accuracy, size, interval)
+            )
+    found = []
+    if points:
+        quick = min(points, key=lambda point: point.x)
+        gates = [gate.limit for verdict in verdicts.values() if verdict for gate in verdict.gates]
+        sign = -1 if build.original.higher_is_better else 1
+        limit = build.original.value + sign * gates[0] if gates else None
+        words = f"Quickest is {quick.name}, at {number(quick.x)} ms and {quick.y * 100:.2f}%. Area is file size."
+        found.append(
+            (
+                "Accuracy against latency",
+                words,
+                scatter(points, build.original.name, limit, summary.latency_users, build.original.higher_is_better),
+            )
+        )
+    protocols: tuple[tuple[Literal["http", "grpc"], str], ...] = (("http", "HTTP"), ("grpc", "gRPC"))
+    for protocol, name in protocols:
+        if series := _series(load, index, protocol):
+            most = max((point for one in series for point, _ in one), key=lambda point: point.y)
+            words = f"{most.name} serves most: {number(most.y)} samples/s."
+            title = f"Throughput against latency, {name}"
+            found.append((title, words, curves(series, title)))
+    if stacks := _stacks(load, summary, index):
+        words = f"Mean latency at {summary.latency_users} users: queue, compute, and the rest (transport and waiting)."
+        found.append(("Where the time goes", words, bars(stacks, "Where the time goes", "ms", ("s0", "s1", "s2"))))
+    sizes = (("File size", "size_bytes", "s1"), ("Memory of the server's process", "resident_bytes", "s0"))
+    for title, field, colour in sizes:
+        values = [(row.variant, getattr(row, field)) for row in summary.rows]
+        known = [(name, value) for name, value in values if value is not None]
+        if known:
+            least = min(known, key=lambda pair: pair[1])
+            one = [Bar(index[n], n, (("", v / 1e6),), f"{number(v / 1e6)} MB") for n, v in known]
+            words = f"Least: {least[0]}, {number(least[1] / 1e6)} MB."
+            found.append((title, words, bars(one, title, "MB", (colour,))))
+    return found
+
+
+def _mean(windows: list[LoadWindow], read: Callable[[LoadWindow], float | None]) -> float | None:
+    values = [value for window in windows if (value := read(window)) is not None]
+    return fmean(values) if values else None
+
+
+def _series(load: LoadReport, index: dict[str, int], protocol: str) -> list[list[tuple[Point, int]]]:
+    found = []
+    for variant, place in index.items():
+        mine = [window for window in load.windows if window.variant == variant and window.protocol == protocol]
+        one = []
+        for users in sorted({window.users for window in mine}):
+            level = [window for window in mine if window.users == users]
+            p50, rate = _mean(level, lambda w: w.p50_ms), _mean(level, lambda w: w.throughput_rps)
+            if p50 is not None and rate is not None:
+                one.append((Point(place, variant, _family(variant), p50, rate), users))
+        if one:
+            found.append(one)
+    return found
+
+
+def _stacks(load: LoadReport, summary: Summary, index: dict[str, int]) -> list[Bar]:
+    found = []
+    for variant, place in index.items():
+        level = [
+            window
+            for window in load.windows
+            if (window.variant, window.protocol, window.users) == (variant, "http", summary.latency_users)
+            and window.server
+        ]
+        mean = _mean(level, lambda w: w.mean_ms)
+        queue = _mean(level, lambda w: w.server.queue_ms if w.server else None)
+        compute = _mean(level, lambda w: w.server.compute_ms if w.server else None)
+        batch = _mean(level, lambda w: w.server.mean_batch if w.server else None)
+        if mean is None or queue is None or compute is None or batch is None:
+            continue
+        rest = max(0.0, mean - queue - compute)
+        note = f"{number(mean)} ms, batch {batch:.1f}"
+        found.append(Bar(place, variant, (("queue", queue), ("compute", compute), ("rest", rest)), note))
+    return found
+
+
+def _form(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _count(value: int | None) -> str:
+    return "-" if value is None else number(value / 1e6) + " M"
+
+
+def _gain(row: SummaryRow) -> str:
+    return _form(row.throughput_rps, ",.0f") + (f" ({row.throughput_gain:.2f}x)" if row.throughput_gain else "")
+
+
+def _weights(build: ModelBuild, variant: str) -> int | None:
+    return next((row.graph.weights for row in build.rows if row.variant == variant and row.graph), None)
+
+
+CELLS: Final[tuple[tuple[str, Callable[[SummaryRow, ModelBuild], str]], ...]] = (
+    ("Status", lambda r, _: r.status),
+    ("Accuracy", lambda r, _: percent(r.accuracy)),
+    ("Served accuracy", lambda r, _: percent(r.served_accuracy)),
+    ("Time (ms)", lambda r, _: _form(r.time_ms, ".3f")),
+    ("p50 (ms)", lambda r, _: _form(r.p50_ms, ".2f")),
+    ("p95 (ms)", lambda r, _: _form(r.p95_ms, ".2f")),
+    ("p99 (ms)", lambda r, _: _form(r.p99_ms, ".2f")),
+    ("Throughput (1/s)", lambda r, _: _gain(r)),
+    ("gRPC (1/s)", lambda r, _: _form(r.grpc_throughput_rps, ",.0f")),
+    ("Size (MB)", lambda r, _: megabytes(r.size_bytes)),
+    ("Memory (MB)", lambda r, _: megabytes(r.resident_bytes)),
+    ("Speed-up", lambda r, _: _form(r.speedup, ".2f")),
+    ("Compression", lambda r, _: _form(r.compression, ".2f")),
+    ("Retention", lambda r, _: percent(r.retention)),
+    ("Weights", lambda r, b: _count(_weights(b, r.variant))),
+    ("Sparsity", lambda r, _: percent(r.sparsity)),
+    ("FLOPs", lambda r, _: _count(r.flops)),
+    ("SQNR (dB)", lambda r, _: _form(r.sqnr_db, ".1f")),
+)
+
+
+def _cells(row: SummaryRow, build: ModelBuild) -> list[str]:
+    return [cell(row, build) for _, cell in CELLS]

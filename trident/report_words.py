@@ -1,0 +1,73 @@
+"""The report's sentences, computed from the figures."""
+
+from __future__ import annotations
+
+from core.results import ModelBuild, Summary, SummaryRow
+
+# A part of the variant's id -> why its answers differ from the original's; the first that occurs is taken.
+WHY = (
+    ("pruned", "Weights were removed without fine-tuning afterwards, so the network misses what they contributed."),
+    (
+        "int8_dynamic",
+        "Activation ranges are taken from each batch, so a sample's neighbours change its answer slightly.",
+    ),
+    (
+        "int8",
+        "Values are rounded to 256 steps per channel; ranges come from calibration, and what exceeds them is clipped.",
+    ),
+    ("fp16", "Values are rounded to 11 bits of mantissa, and beyond 65,504 they overflow."),
+    ("fp32", "Only the order of additions differs: the last bits of a float32."),
+)
+
+
+def why(variant: str) -> str:
+    """Where the error of this kind of variant comes from."""
+    return next(
+        (words for part, words in WHY if part in variant), "The runtime computes in another order or precision."
+    )
+
+
+def answer(build: ModelBuild, summary: Summary) -> list[str]:
+    """Which variant to serve and why; then the smallest and the quickest if they are others."""
+    passed = {row.variant for row in build.rows if row.verdict is None or row.verdict.passed}
+    rows = [row for row in summary.rows if row.status == "published" and row.variant in passed]
+    loaded = [row for row in rows if row.throughput_rps]
+    if not loaded:
+        return ["No variant that passed its gate was measured under load, so there is nothing to recommend."]
+    best = max(loaded, key=lambda row: row.throughput_rps or 0)
+    base = next((row for row in summary.rows if row.variant == summary.baseline_variant), None)
+    found = [_best(best, base, summary), _cost(best, build)]
+    small = min((row for row in rows if row.size_bytes), key=lambda row: row.size_bytes or 0, default=best)
+    if small.size_bytes and small.size_bytes != best.size_bytes:
+        found.append(f"The smallest is {small.variant} ({small.size_bytes / 1e6:.2f} MB).")
+    quick = min((row for row in loaded if row.p50_ms), key=lambda row: row.p50_ms or 0, default=best)
+    if quick.p50_ms and quick.variant != best.variant:
+        found.append(f"The lowest latency is {quick.variant}'s: p50 {quick.p50_ms:.2f} ms.")
+    return [sentence for sentence in found if sentence]
+
+
+def _best(best: SummaryRow, base: SummaryRow | None, summary: Summary) -> str:
+    rate = f"{best.throughput_rps or 0:,.0f} samples/s over HTTP"
+    if best.variant == summary.baseline_variant:
+        return f"Serve {best.variant}, the baseline itself: at {rate} nothing that passed its gate serves more."
+    gains = (
+        [f"{best.throughput_gain:.2f} times {summary.baseline_variant}'s throughput"] if best.throughput_gain else []
+    )
+    if base and base.p50_ms and best.p50_ms:
+        gains.append(f"p50 {best.p50_ms:.2f} instead of {base.p50_ms:.2f} ms at {summary.latency_users} users")
+    if base and base.size_bytes and best.size_bytes:
+        gains.append(f"{best.size_bytes / 1e6:.2f} instead of {base.size_bytes / 1e6:.2f} MB")
+    return f"Serve {best.variant}: {rate}" + (f", {', '.join(gains)}." if gains else ".")
+
+
+def _cost(best: SummaryRow, build: ModelBuild) -> str:
+    verdict = next((row.verdict for row in build.rows if row.variant == best.variant), None)
+    if verdict is None:
+        return "Its accuracy was not compared with the original's."
+    low, high = (value * 100 for value in verdict.drop_ci95)
+    change = f"{abs(verdict.drop) * 100:.2f} points of {build.original.name}"
+    word = "It costs" if verdict.drop > 0 else "It gains" if verdict.drop < 0 else "It changes accuracy by"
+    doubt = any(gate.undecided for gate in verdict.gates)
+    noise = "; no difference that these samples can tell from none" if low <= 0 <= high else ""
+    end = noise + "; the interval straddles the gate's limit, so this is undecided." if doubt else f"{noise}."
+    return f"{word} {change} (95% interval of the loss: {low:+.2f} to {high:+.2f}){end}"
