@@ -35,6 +35,7 @@ from tests.integration.loadtest_fixtures import (
     write_digits_pack,
     write_model,
 )
+from tests.integration.server_fixtures import wait_for
 
 PROTOCOLS: tuple[ProtocolName, ...] = ("http", "grpc")
 LOCUSTFILE = Path(loadtest.__file__).parent / "locustfile.py"
@@ -254,6 +255,7 @@ def test_a_server_that_dies_under_load_leaves_failures_and_ends_the_run(tmp_path
         doomed = Served(server.http_url, server.grpc_url, tmp_path / "pack", server)
         with pytest.raises(GeneratorError, match=r"failed with exit code 7 .*no server answers at 127"):
             run_plan(short_plan(doomed, target("digits"), protocol="grpc"), tmp_path / "out", kill)
+        wait_for(server.ended, "its death is noticed")  # stopped before that, it would just have been stopped
 
 
 def unknown_model(served: Served, _: Path) -> LoadPlan:

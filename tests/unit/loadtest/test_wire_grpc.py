@@ -35,7 +35,7 @@ def test_a_request_is_what_nvidias_client_would_send() -> None:
     arrays = {row.name: rng.integers(0, 2, (1, 2, 3)).astype(row.numpy) for row in DATA_TYPES}
     theirs = [InferInput(row.name, [1, 2, 3], row.triton).set_data_from_numpy(arrays[row.name]) for row in DATA_TYPES]
     expected = _get_inference_request(
-        infer_inputs=theirs, model_name="m", model_version="", request_id="", sequence_id=0, sequence_start=False,
+        inputs=theirs, model_name="m", model_version="", request_id="", sequence_id=0, sequence_start=False,
         sequence_end=False, priority=0, timeout=None, outputs=[InferRequestedOutput("logits")], parameters=None,
     )  # fmt: skip
     body = encode(arrays, "logits")
