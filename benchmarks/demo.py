@@ -45,10 +45,12 @@ def claim(name: str, values: list[float], unit: str, target: float, better: str 
 
 
 def gains(windows: tuple[LoadWindow, ...], variant: str, baseline: str) -> list[float]:
-    """Best throughput of a variant over the baseline's best, pass by pass."""
+    """Best throughput of a variant over the baseline's best, pass by pass, both over HTTP."""
 
     def best(number_: int, name: str) -> float:
-        return max(w.throughput_rps for w in windows if w.pass_number == number_ and w.variant == name)
+        return max(
+            w.throughput_rps for w in windows if (w.pass_number, w.variant, w.protocol) == (number_, name, "http")
+        )
 
     passes = sorted({window.pass_number for window in windows})
     return [best(n, variant) / best(n, baseline) for n in passes]
