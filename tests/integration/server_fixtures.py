@@ -164,6 +164,7 @@ def passport() -> Passport:
         golden_sha256="0" * 64,  # of no concern to the server
         golden_tolerance={"y": 0.001},
         verdict=Verdict(
+            sqnr_db={"y": 200.0},
             max_abs_error=0.0,
             cosine=1.0,
             agreement=1.0,
