@@ -1,13 +1,17 @@
-"""The image and compose.yaml for real: built, started by Docker Compose, asked, stopped. About five minutes.
+"""The image and compose.yaml for real: built, started by Docker Compose, asked, ended. A few minutes.
 
 Needs root, a Docker daemon to start, debootstrap (for a base image without a registry) and CPython 3.11, which is what
-Debian 12, the base image, has: the packages are downloaded here and handed to the build over loopback.
+Debian 12, the base image, has: the packages are downloaded here and handed to the build over loopback. The tests use
+one container, in the order of its life.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import http.server
+import ipaddress
 import json
 import os
 import shutil
@@ -26,14 +30,15 @@ import numpy as np
 import pytest
 
 from client import InferenceClient
+from tests.docker.rendering import BASE, HOST_NETWORK, ROOT, TOOLS
 
 pytestmark = pytest.mark.timeout(1500)
 
-ROOT = Path(__file__).parents[2]
-COMPOSE = Path(sys.executable).parent / "docker-compose"
-BASE_IMAGE, IMAGE = "trident-base", "trident-triton-cpu"
-BASE_PACKAGES = "python3,python3-venv,libpython3.11,ca-certificates"
+COMPOSE = TOOLS / "docker-compose"
+BASE_IMAGE, IMAGE = "trident-base", "trident-triton-cpu:local"
+BASE_SUITE, BASE_PACKAGES = "bookworm", "python3,python3-venv,libpython3.11,ca-certificates"
 MODEL = "fashion_openvino_int8"
+HEALTHY_WITHIN_S = 30.0  # of `up`, with every variant of the example
 
 
 def why_not() -> str:
@@ -62,11 +67,19 @@ def run(*command: str | Path, timeout_s: float = 900, **env: str) -> str:
     return result.stdout
 
 
+def base_archive() -> Path:
+    """Where the base image is kept: a name for each suite and list of packages, so that another makes another."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    key = hashlib.sha256(f"{BASE_SUITE} {BASE_PACKAGES}".encode()).hexdigest()[:12]
+    return cache / "trident" / "base-image" / f"{BASE_SUITE}-{key}.tar"
+
+
 @dataclass(frozen=True)
 class Engine:
-    """A Docker daemon of our own; `host` is its address."""
+    """A Docker daemon of our own; `host` is its address, `pid` its process."""
 
     host: str
+    pid: int
 
     def docker(self, *args: str | Path) -> str:
         """Run `docker`, with the builder that needs no plug-in."""
@@ -76,6 +89,19 @@ class Engine:
         """What the daemon says of a container's state."""
         state: dict[str, object] = json.loads(self.docker("inspect", "--format", "{{json .State}}", container))
         return state
+
+
+def left_behind(engine: Engine) -> dict[str, list[str]]:
+    """All that a stack could leave: in the daemon, and of its user in this machine's own /dev/shm (it has another)."""
+    left = {
+        "containers": engine.docker("ps", "-aq", "--no-trunc").split(),
+        "volumes": engine.docker("volume", "ls", "-q").split(),
+        "networks": engine.docker("network", "ls", "-q").split(),
+        # As the daemon sees them, which may have a mount namespace of its own.
+        "mounts": [line.split()[1] for line in Path(f"/proc/{engine.pid}/mounts").read_text().splitlines()],
+        "shared memory": [path.name for path in Path("/dev/shm").iterdir() if path.stat().st_uid == 1000],
+    }
+    return {kind: sorted(names) for kind, names in left.items()}
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +114,9 @@ def engine() -> Iterator[Engine]:
         "--pidfile", str(folder / "pid"), "-H", f"unix://{socket_path}", "--bridge=none",
         "--iptables=false", "--ip6tables=false",
     ]  # fmt: skip
-    engine = Engine(f"unix://{socket_path}")
     with (folder / "log").open("wb") as log:
         daemon = subprocess.Popen(command, stdout=log, stderr=log)
+        engine = Engine(f"unix://{socket_path}", daemon.pid)
         try:
             deadline = time.monotonic() + 60
             while subprocess.run(["docker", "-H", engine.host, "info"], capture_output=True, check=False).returncode:
@@ -108,15 +134,16 @@ def engine() -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def base_image(engine: Engine, request: pytest.FixtureRequest) -> str:
-    """Debian 12 with Python, made by debootstrap; kept in pytest's cache between runs, since it takes a minute."""
-    archive = request.config.cache.mkdir("base-image") / "bookworm.tar"
+def base_image(engine: Engine) -> str:
+    """Debian 12 with Python, made by debootstrap. Kept in the user's cache folder, where a fresh clone finds it too."""
+    archive = base_archive()
     if not archive.is_file():
+        archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
-            command = ["debootstrap", "--variant=minbase", f"--include={BASE_PACKAGES}", "bookworm", folder]
+            command = ["debootstrap", "--variant=minbase", f"--include={BASE_PACKAGES}", BASE_SUITE, folder]
             if subprocess.run(command, capture_output=True, timeout=600, check=False).returncode:
                 pytest.skip("debootstrap could not make a Debian here (no package mirror?)")
-            partial = archive.with_suffix(".partial")
+            partial = archive.with_suffix(f".partial-{os.getpid()}")  # two runs may make it at once
             run("tar", "-C", folder, "--exclude=./var/cache/apt/*", "-cf", partial, ".")
             partial.rename(archive)
     engine.docker("import", archive, BASE_IMAGE)
@@ -175,59 +202,87 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-@dataclass(frozen=True)
+def listening() -> dict[int, set[str]]:
+    """The TCP ports that something listens on, each with the addresses. gRPC's is an IPv4 address in an IPv6 socket."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    bound: dict[int, set[str]] = {}
+    for address, port in (line[1].split(":") for line in lines if line[3] == "0A"):  # 0A: LISTEN
+        words = b"".join(bytes.fromhex(address[i : i + 8])[::-1] for i in range(0, len(address), 8))  # little-endian
+        host = ipaddress.ip_address(words)
+        mapped = host.ipv4_mapped if isinstance(host, ipaddress.IPv6Address) else None
+        bound.setdefault(int(port, 16), set()).add(str(mapped or host))
+    return bound
+
+
+@dataclass
 class Stack:
-    """compose.yaml, up: the container's name and where it answers."""
+    """compose.yaml with docker/compose.host-network.yaml, up: its one container and where that answers."""
 
-    container: str
-    http_url: str
-    grpc_url: str
+    engine: Engine
+    settings: dict[str, str]
+    before: dict[str, list[str]]  # what `left_behind` said before it was started
+    container: str = ""
+    began: float = 0.0
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The port of each protocol."""
+        return {kind: int(self.settings[f"{kind.upper()}_PORT"]) for kind in ("http", "grpc", "metrics")}
+
+    def compose(self, *args: str) -> str:
+        """Run Docker Compose on the two files as a user does."""
+        files = ("-f", BASE, "-f", HOST_NETWORK)
+        return run(COMPOSE, "--env-file", os.devnull, *files, *args, DOCKER_HOST=self.engine.host, **self.settings)
+
+    def health(self) -> str:
+        """What the health check has come to; fails if the container has ended."""
+        state = self.engine.state(self.container)
+        assert state["Running"], f"the container has ended: {self.engine.docker('logs', self.container)}"
+        return str(state["Health"]["Status"])  # type: ignore[index]
+
+    def traces(self) -> dict[str, list[str]]:
+        """What this machine itself shows of the container: processes, and which of its ports are in use."""
+        processes = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                shim = self.container.encode() in (process / "cmdline").read_bytes()
+                if shim or self.container in (process / "cgroup").read_text():
+                    processes.append((process / "comm").read_text().strip())
+        ports = [kind for kind, port in self.ports.items() if port in listening()]
+        return {"processes": processes, "ports": ports}
 
 
 @pytest.fixture(scope="module")
-def stack(engine: Engine, image: str, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """compose.yaml but for what this engine lacks: it has no bridge, so the host's loopback, on ports that are free."""
-    rendered = json.loads(run(COMPOSE, "-f", ROOT / "compose.yaml", "config", "--format", "json"))
-    service = rendered["services"]["triton"]
-    assert service["image"] == image
-    http_port, grpc_port, metrics_port = map(str, free_ports(3))
-    del service["ports"], service["networks"], service["build"], rendered["networks"]
-    service["network_mode"] = "host"
-    service["command"] = [
-        "--host", "127.0.0.1", "--http-port", http_port, "--grpc-port", grpc_port, "--metrics-port", metrics_port,
-    ]  # fmt: skip
-    service["volumes"][0]["source"] = str(repository)
-    service["healthcheck"]["test"] = [
-        part.replace(":8000/", f":{http_port}/") for part in service["healthcheck"]["test"]
-    ]
-    file = tmp_path_factory.mktemp("compose") / "compose.json"
-    file.write_text(json.dumps(rendered))
+def stack(engine: Engine, image: str, repository: Path) -> Iterator[Stack]:
+    """The stack, just started. It is ended by the last test, or here if it came to no such end."""
+    kinds = ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")
+    settings = dict(zip(kinds, map(str, free_ports(3)), strict=True))
+    stack = Stack(engine, {"MODEL_REPOSITORY": str(repository), **settings}, left_behind(engine))
+    assert image in stack.compose("config", "--images")
     try:
-        run(COMPOSE, "-f", file, "up", "-d", "--no-build", DOCKER_HOST=engine.host)
-        container = run(COMPOSE, "-f", file, "ps", "-aq", DOCKER_HOST=engine.host).strip()
-        yield Stack(container, f"127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}")
+        stack.began = time.monotonic()
+        stack.compose("up", "-d", "--no-build")
+        stack.container = stack.compose("ps", "-aq", "--no-trunc").strip()
+        yield stack
     finally:
-        run(COMPOSE, "-f", file, "down", "--timeout", "40", DOCKER_HOST=engine.host)
+        stack.compose("down", "--timeout", "40")
 
 
-@pytest.fixture(scope="module")
-def healthy(engine: Engine, stack: Stack) -> Stack:
-    """The stack once its own health check says so."""
-    deadline = time.monotonic() + 120
-    while (state := engine.state(stack.container))["Health"]["Status"] != "healthy":  # type: ignore[index]
-        logs = functools.partial(engine.docker, "logs", stack.container)
-        assert state["Running"], f"the container has ended: {logs()}"
-        assert time.monotonic() < deadline, f"not healthy within 120 s: {logs()}"
-        time.sleep(0.5)
-    return stack
+def test_is_healthy_soon(stack: Stack) -> None:
+    while stack.health() != "healthy":
+        waited_s = time.monotonic() - stack.began
+        logs = functools.partial(stack.engine.docker, "logs", stack.container)
+        assert waited_s < HEALTHY_WITHIN_S, f"not healthy {waited_s:.1f} s after `up`: {logs()}"
+        time.sleep(0.1)
+    print(f"healthy {time.monotonic() - stack.began:.1f} s after `up`")
 
 
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_every_variant_answers_correctly(healthy: Stack, repository: Path, protocol: str) -> None:
-    url = healthy.http_url if protocol == "http" else healthy.grpc_url
+def test_every_variant_answers_correctly(stack: Stack, repository: Path, protocol: str) -> None:
+    """At once: to be healthy means that all can be asked."""
     variants = sorted(folder.name for folder in repository.iterdir() if folder.name.startswith("fashion_"))
     assert MODEL in variants
-    with InferenceClient(url, protocol) as client:  # type: ignore[arg-type]
+    with InferenceClient(f"127.0.0.1:{stack.ports[protocol]}", protocol) as client:  # type: ignore[arg-type]
         for variant in variants:
             with np.load(repository / variant / "1" / "golden.npz") as golden:
                 answer = client.infer(variant, golden["input/image"])["logits"]
@@ -236,18 +291,41 @@ def test_every_variant_answers_correctly(healthy: Stack, repository: Path, proto
             assert (answer.argmax(1) == expected.argmax(1)).mean() >= 0.9
 
 
-def test_container_can_do_little(engine: Engine, healthy: Stack) -> None:
-    assert engine.docker("exec", healthy.container, "id", "-u").strip() == "1000"
+def test_listens_on_loopback_only(stack: Stack) -> None:
+    """As the kernel has it: each chosen port is bound to 127.0.0.1 and to nothing else."""
+    bound = listening()
+    assert [bound.get(port) for port in stack.ports.values()] == [{"127.0.0.1"}] * 3
+
+
+def test_container_can_do_little(stack: Stack) -> None:
+    inside = functools.partial(stack.engine.docker, "exec", stack.container)
+    assert inside("id", "-u").strip() == "1000"
     for path in ("/models/x", "/opt/trident/x", "/x"):
-        probe = f"touch {path} 2>/dev/null && echo written || echo refused"
-        assert engine.docker("exec", healthy.container, "sh", "-c", probe).strip() == "refused"
-    capabilities = engine.docker("exec", healthy.container, "grep", "CapEff", "/proc/self/status").split()[1]
-    assert int(capabilities, 16) == 0
+        assert inside("sh", "-c", f"touch {path} 2>/dev/null && echo written || echo refused").strip() == "refused"
+    assert int(inside("grep", "CapEff", "/proc/self/status").split()[1], 16) == 0
+    limit = stack.engine.docker("inspect", "--format", "{{.HostConfig.Memory}}", stack.container)
+    assert int(limit) == 8 << 30
 
 
-def test_stop_drains_and_ends_by_itself(engine: Engine, healthy: Stack) -> None:
-    """The last test of this file: it ends the container."""
-    engine.docker("stop", "--time", "40", healthy.container)
-    state = engine.state(healthy.container)
-    assert state["ExitCode"] == 0, engine.docker("logs", "--tail", "50", healthy.container)
-    assert state["OOMKilled"] is False
+def test_down_ends_it_well_and_leaves_nothing(stack: Stack) -> None:
+    """Of the running stack, as a user does it. The last test of this file: it ends the container."""
+    traces = stack.traces()
+    assert {"tritonserver", "trident"} <= set(traces["processes"]), f"the search must find what there is: {traces}"
+    assert traces["ports"] == ["http", "grpc", "metrics"]
+    present = left_behind(stack.engine)
+    assert present["containers"] == [stack.container]
+    assert set(present["mounts"]) > set(stack.before["mounts"])
+    assert stack.engine.docker("exec", stack.container, "ls", "/dev/shm").strip(), (
+        "that would be left, were it the host's"
+    )
+
+    began = int(time.time())
+    stack.compose("down")
+
+    assert stack.traces() == {"processes": [], "ports": []}
+    assert left_behind(stack.engine) == stack.before
+    events = ["events", "--since", str(began), "--until", str(int(time.time()) + 1), "--filter", "type=container"]
+    happened = [json.loads(line) for line in stack.engine.docker(*events, "--format", "{{json .}}").splitlines()]
+    deaths = [event["Actor"]["Attributes"]["exitCode"] for event in happened if event["status"] == "die"]
+    assert deaths == ["0"], "it drains and ends by itself, not by the kill that follows the grace period"
+    assert not [event for event in happened if event["status"] == "oom"]
