@@ -141,8 +141,9 @@ def base_image(engine: Engine) -> str:
         archive.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             command = ["debootstrap", "--variant=minbase", f"--include={BASE_PACKAGES}", BASE_SUITE, folder]
-            if subprocess.run(command, capture_output=True, timeout=600, check=False).returncode:
-                pytest.skip("debootstrap could not make a Debian here (no package mirror?)")
+            made = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+            if made.returncode:
+                pytest.skip(f"debootstrap could not make a Debian here (no package mirror?): {made.stdout[-500:]}")
             partial = archive.with_suffix(f".partial-{os.getpid()}")  # two runs may make it at once
             run("tar", "-C", folder, "--exclude=./var/cache/apt/*", "-cf", partial, ".")
             partial.rename(archive)
