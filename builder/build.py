@@ -20,7 +20,7 @@ from builder.spec import ModelSpec
 from builder.spec_file import load_spec
 from builder.step import sweep_partial
 from builder.triton_config import make_config
-from builder.worker import Built, Workplace, Workshop, build_variant, examine_original
+from builder.worker import Built, Workplace, Workshop, build_variant, examine_original, time_variant
 from core.errors import InputError, RepositoryError, TridentError
 from core.files import sha256_file, write_atomically
 from core.machine import cores, describe, isa_flags, now, versions
@@ -45,13 +45,15 @@ class OriginalRecord(ResultModel):
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Where things go. `retire` removes a rejected variant's older version, `prune` variants gone from the spec."""
+    """Where things go. `retire` removes a rejected variant's older version, `prune` variants gone from the spec;
+    `retime` measures the times of unchanged variants again."""
 
     repository: Path
     artifacts: Path
     staging: Path | None = None
     retire: bool = False
     prune: bool = False
+    retime: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,7 @@ def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
     if reason := _unavailable(spec, recipe):
         return empty.model_copy(update={"status": "unavailable", "reason": reason})
     if row := _from_cache(builder, recipe, key):
-        return row
+        return _retimed(builder, recipe, key, row) if builder.options.retime and row.timing else row
     builder.listener.on_start(spec.name, recipe.variant)
     try:
         built = builder.workshop.run(build_variant, spec, recipe, builder.place, builder.keys.source)
@@ -180,6 +182,15 @@ def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
         reason = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {error}"
         return empty.model_copy(update={"reason": f"{reason.strip()} (log: {builder.workshop.log})"})
     row = row.model_copy(update={"build_seconds": round(time.monotonic() - started, 2)})
+    write_atomically(_record_path(builder, recipe), Record(build_key=key, row=row).to_json())
+    return row
+
+
+def _retimed(builder: _ModelBuilder, recipe: Recipe, key: str, row: BuildRow) -> BuildRow:
+    """The row with its time and speed-up measured anew. The passport keeps those of the day that it was written."""
+    builder.listener.on_start(builder.spec.name, f"{recipe.variant}, its time")
+    timing = builder.workshop.run(time_variant, builder.spec, recipe, builder.place)
+    row = row.model_copy(update={"timing": timing, "time_ms": timing.time_ms, "speedup": timing.speedup})
     write_atomically(_record_path(builder, recipe), Record(build_key=key, row=row).to_json())
     return row
 
@@ -307,8 +318,8 @@ def _relative(rows: list[BuildRow], baseline: str) -> tuple[BuildRow, ...]:
             update["compression"] = base_size / row.size_bytes
         if row.verdict and row.verdict.baseline.value:
             update["retention"] = row.verdict.metric.value / row.verdict.baseline.value
-        if row.speedup and row.variant != baseline:
-            update["dominated"] = row.speedup < 1
+        if row.timing and row.variant != baseline:
+            update["dominated"] = not row.timing.disturbed and row.timing.speedup_ci95[1] < 1
         return row.model_copy(update=update)
 
     return tuple(filled(row) for row in rows)

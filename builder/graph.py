@@ -96,7 +96,11 @@ def _openvino(artifact: Artifact, threads: int) -> GraphFacts:
     stored = Counter(op.get_type_name() for op in core.read_model(artifact.path).get_ops())
     compiled = core.compile_model(artifact.path, "CPU", openvino_settings(threads))
     layers = [op.get_rt_info() for op in compiled.get_runtime_model().get_ops()]
-    said = [(str(layer["layerType"].value), str(layer["runtimePrecision"].value)) for layer in layers]
+    # The kernel's precision ("brgconv_avx512_I8"), not `runtimePrecision`, which is that of the weights as stored.
+    said = [
+        (str(layer["layerType"].value), str(layer["primitiveType"].value).rpartition("_")[2].lower())
+        for layer in layers
+    ]
     said = [(kind, precision) for kind, precision in said if kind not in NO_LAYERS]
     kernels, flops = _walk(artifact)
     return _facts(kernels, flops, stored, Counter(kind for kind, _ in said), Counter(form for _, form in said))

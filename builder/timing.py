@@ -2,35 +2,88 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from statistics import median
+from typing import Final, NamedTuple
 
 from builder.runtimes import Predictor
+from core.intervals import median_interval, steady
 from core.results import Timing
 from core.tensors import Arrays
 
-ROUNDS, BLOCK_S = 12, 0.06
+ROUNDS, MOST_ROUNDS, BLOCK_S, MOST_S = 12, 36, 0.06, 8.0
+# Times a second that the system took a CPU from one of our threads: hardly any on a quiet machine, some 270 where one
+# other process is busy. PyTorch's threads wait for each other actively, and a call of 1 ms then takes 350.
+CALM_SWITCHES: Final = 50.0
+
+
+class _Round(NamedTuple):
+    """One block of each: milliseconds of the calls."""
+
+    original: list[float]
+    variant: list[float]
+    calm: bool
+
+    @property
+    def ratio(self) -> float:
+        return median(self.original) / median(self.variant)
 
 
 def time_pair(original: Predictor, variant: Predictor, inputs: Arrays) -> Timing:
-    """Median milliseconds at batch 1 of both, measured in alternating blocks; the first call of a block is not counted,
-    since it finds the other model's data in the caches."""
+    """Both at batch 1, in alternating blocks. The speed-up is the median of the rounds' own ratios, so that what slows
+    a whole round slows both of its halves. Rounds in which other work took the CPU away are repeated, as are all while
+    they disagree, up to three times as many; if that was not enough, the result says that it is `disturbed`."""
     sample = {name: array[:1] for name, array in inputs.items()}
-    laps: tuple[list[float], list[float]] = ([], [])
-    for number in range(ROUNDS):
-        for which, predict in ((0, original), (1, variant)) if number % 2 else ((1, variant), (0, original)):
-            predict(sample)
-            ends = time.perf_counter() + BLOCK_S
-            counted = 0
-            while time.perf_counter() < ends or counted < 3:
-                started = time.perf_counter()
-                predict(sample)
-                laps[which].append((time.perf_counter() - started) * 1e3)
-                counted += 1
-    original_ms, variant_ms = median(laps[0]), median(laps[1])
+    rounds: list[_Round] = []
+    ends = time.perf_counter() + MOST_S
+    while True:
+        rounds.append(_round(original, variant, sample, variant_first=len(rounds) % 2 == 0))
+        calm = [one for one in rounds if one.calm]
+        over = len(rounds) >= MOST_ROUNDS or (len(rounds) >= 3 and time.perf_counter() > ends)
+        if len(calm) < ROUNDS and not over:
+            continue
+        disturbed = len(calm) < ROUNDS
+        timing = _timing(rounds if disturbed else calm, disturbed)
+        if over or steady(timing.speedup_ci95):
+            return timing
+
+
+def _round(original: Predictor, variant: Predictor, sample: Arrays, variant_first: bool) -> _Round:
+    started, before = time.perf_counter(), _switches()
+    if variant_first:
+        second, first = _block(variant, sample), _block(original, sample)
+    else:
+        first, second = _block(original, sample), _block(variant, sample)
+    rate = (_switches() - before) / (time.perf_counter() - started)
+    return _Round(first, second, calm=rate <= CALM_SWITCHES)
+
+
+def _switches() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def _block(predict: Predictor, sample: Arrays) -> list[float]:
+    """Milliseconds of the calls of one block. The first is not counted: it finds the other model's data in the
+    caches."""
+    predict(sample)
+    found: list[float] = []
+    ends = time.perf_counter() + BLOCK_S
+    while time.perf_counter() < ends or len(found) < 3:
+        started = time.perf_counter()
+        predict(sample)
+        found.append((time.perf_counter() - started) * 1e3)
+    return found
+
+
+def _timing(rounds: list[_Round], disturbed: bool) -> Timing:
+    laps = [lap for one in rounds for lap in one.variant]
+    ratios = [one.ratio for one in rounds]
     return Timing(
-        time_ms=variant_ms,
-        original_time_ms=original_ms,
-        speedup=original_ms / variant_ms,
-        calls=len(laps[1]),
+        time_ms=median(laps),
+        original_time_ms=median(lap for one in rounds for lap in one.original),
+        speedup=median(ratios),
+        speedup_ci95=median_interval(ratios),
+        disturbed=disturbed,
+        calls=len(laps),
     )

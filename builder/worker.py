@@ -142,6 +142,18 @@ def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha2
     )
 
 
+def time_variant(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Timing:
+    """Only the timing of `build_variant`, of an artifact that the cache most likely still holds."""
+    from builder.runtimes import predictor
+    from builder.timing import time_pair
+
+    source = source_artifact(spec, place.cache)
+    steps = recipe.steps_from(source.format)
+    assert steps is not None  # there is a row, so it was built
+    artifact = run_recipe(steps, source, place.cache)
+    return time_pair(predictor(source, cores()), predictor(artifact, cores()), read_pack(place.folder).inputs)
+
+
 def _onnx_versions(artifact: Artifact) -> tuple[int | None, int | None]:
     if artifact.format != "onnx":
         return None, None

@@ -87,11 +87,14 @@ class Verdict(ResultModel):
 
 
 class Timing(ResultModel):
-    """In process, batch 1, threads = cores, interleaved with the original; medians."""
+    """In process, batch 1, threads = cores, interleaved with the original. Times are medians over all calls; the
+    speed-up is the median of the rounds' ratios, so it need not be the quotient of the two."""
 
     time_ms: float
     original_time_ms: float
     speedup: float
+    speedup_ci95: Annotated[Interval, Field(description="of the median of the rounds' ratios")]
+    disturbed: Annotated[bool, Field(description="other work took the CPU away meanwhile: not to be quoted")] = False
     calls: int
 
 
@@ -136,7 +139,9 @@ class BuildRow(ResultModel):
     speedup: float | None = None
     compression: float | None = None
     retention: float | None = None
-    dominated: Annotated[bool, Field(description="slower than the original in process; published all the same")] = False
+    dominated: Annotated[
+        bool, Field(description="surely slower than the original in process; published all the same")
+    ] = False
     verdict: Verdict | None = None
     timing: Timing | None = None
     graph: GraphFacts | None = None
@@ -253,6 +258,8 @@ class SummaryRow(ResultModel):
     flops: int | None = None
     sqnr_db: Annotated[float | None, Field(description="of the worst output")] = None
     speedup: float | None = None
+    speedup_ci95: Interval | None = None
+    timing_disturbed: Annotated[bool, Field(description="time and speed-up were measured on a busy machine")] = False
     throughput_gain: float | None = None
     compression: float | None = None
     retention: float | None = None
@@ -272,6 +279,7 @@ class Summary(ResultModel):
     evaluation_samples: int
     latency_users: int
     rows: tuple[SummaryRow, ...]
+    commands: Annotated[tuple[str, ...], Field(description="what to type to do the same again")] = ()
 
 
 class Claim(ResultModel):

@@ -15,18 +15,18 @@ from core.results import BuildRow, LoadReport, LoadWindow, ModelBuild, Summary, 
 from trident.charts import number
 from trident.charts_figures import Bar, Point, bars, curves, scatter
 from trident.console import megabytes, percent
-from trident.report_words import answer, why
+from trident.report_words import answer, beside_http, time_goes, why
 
 DEGRADED_DB: Final = 40.0
 
 
-def write(path: Path, build: ModelBuild, load: LoadReport, summary: Summary, commands: tuple[str, ...]) -> None:
+def write(path: Path, build: ModelBuild, load: LoadReport, summary: Summary) -> None:
     """Renders and writes the report, whole or not at all. Raises OSError."""
-    write_atomically(path, render(build, load, summary, commands).encode())
+    write_atomically(path, render(build, load, summary).encode())
 
 
-def render(build: ModelBuild, load: LoadReport, summary: Summary, commands: tuple[str, ...]) -> str:
-    """The report's HTML. `commands` are what reproduces it, one a line."""
+def render(build: ModelBuild, load: LoadReport, summary: Summary) -> str:
+    """The report's HTML."""
     environment = Environment(
         loader=PackageLoader("trident", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -34,7 +34,7 @@ def render(build: ModelBuild, load: LoadReport, summary: Summary, commands: tupl
     index = {row.variant: place for place, row in enumerate(summary.rows, 1)}
     degraded = [row for row in build.rows if row.verdict and _degraded(row)]
     return environment.get_template("report.html.j2").render(
-        build=build, load=load, summary=summary, commands=commands, index=index, answer=answer(build, summary),
+        build=build, load=load, summary=summary, index=index, answer=answer(build, summary),
         family=_family, figures=_figures(build, load, summary, index), degraded=degraded, why=why,
         columns=[name for name, _ in CELLS], rows=[(row, _cells(row, build)) for row in summary.rows],
         graphs=[row for row in build.rows if row.graph],
@@ -83,11 +83,16 @@ def _figures(
     for protocol, name in protocols:
         if series := _series(load, index, protocol):
             most = max((point for one in series for point, _ in one), key=lambda point: point.y)
-            words = f"{most.name} serves most: {number(most.y)} samples/s."
+            words = f"{most.name} serves most: {number(most.y)} samples/s." + (
+                beside_http(summary) if protocol == "grpc" else ""
+            )
             title = f"Throughput against latency, {name}"
             found.append((title, words, curves(series, title)))
     if stacks := _stacks(load, summary, index):
-        words = f"Mean latency at {summary.latency_users} users: queue, compute, and the rest (transport and waiting)."
+        words = (
+            f"Mean latency over HTTP at {summary.latency_users} users: queue, compute, and the rest (transport and "
+            f"waiting). {time_goes(stacks)}"
+        )
         found.append(("Where the time goes", words, bars(stacks, "Where the time goes", "ms", ("s0", "s1", "s2"))))
     sizes = (("File size", "size_bytes", "s1"), ("Memory of the server's process", "resident_bytes", "s0"))
     for title, field, colour in sizes:

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from core.results import ModelBuild, Summary, SummaryRow
+from trident.charts_figures import Bar
 
-# A part of the variant's id -> why its answers differ from the original's; the first that occurs is taken.
-WHY = (
+# A part of the variant's id -> why its answers differ from the original's. All that occur are said, but for the general
+# ones behind a more particular one: `pruned` goes before, `fp32` says something only where nothing else does.
+CAUSES = (
     ("pruned", "Weights were removed without fine-tuning afterwards, so the network misses what they contributed."),
     (
         "int8_dynamic",
-        "Activation ranges are taken from each batch, so a sample's neighbours change its answer slightly.",
+        "Weights are rounded to 256 steps for a whole tensor; the range of the activations is taken from each batch, so "
+        "a sample's neighbours change its answer slightly.",
     ),
     (
-        "int8",
-        "Values are rounded to 256 steps per channel; ranges come from calibration, and what exceeds them is clipped.",
+        "onnx_int8",
+        "Weights are rounded to 128 steps a channel and activations to 256 a tensor, between the least and the greatest "
+        "value that calibration saw; what exceeds them is clipped.",
+    ),
+    (
+        "openvino_int8",
+        "Weights are rounded to 128 steps a channel and activations to 256 a tensor, of ranges that NNCF estimates from "
+        "calibration; what exceeds them is clipped. Biases are corrected for the mean error.",
     ),
     ("fp16", "Values are rounded to 11 bits of mantissa, and beyond 65,504 they overflow."),
     ("fp32", "Only the order of additions differs: the last bits of a float32."),
@@ -21,15 +30,16 @@ WHY = (
 
 
 def why(variant: str) -> str:
-    """Where the error of this kind of variant comes from."""
-    return next(
-        (words for part, words in WHY if part in variant), "The runtime computes in another order or precision."
-    )
+    """Where the error of this kind of variant comes from, each cause in a sentence or two."""
+    found = [words for part, words in CAUSES if part in variant]
+    if len(found) > 1 and "fp32" in variant:
+        found.pop()
+    return " ".join(found) or "The runtime computes in another order or precision."
 
 
 def answer(build: ModelBuild, summary: Summary) -> list[str]:
     """Which variant to serve and why; then the smallest and the quickest if they are others."""
-    passed = {row.variant for row in build.rows if row.verdict is None or row.verdict.passed}
+    passed = {row.variant for row in build.rows if row.verdict and row.verdict.passed}
     rows = [row for row in summary.rows if row.status == "published" and row.variant in passed]
     loaded = [row for row in rows if row.throughput_rps]
     if not loaded:
@@ -44,6 +54,31 @@ def answer(build: ModelBuild, summary: Summary) -> list[str]:
     if quick.p50_ms and quick.variant != best.variant:
         found.append(f"The lowest latency is {quick.variant}'s: p50 {quick.p50_ms:.2f} ms.")
     return [sentence for sentence in found if sentence]
+
+
+def time_goes(stacks: list[Bar]) -> str:
+    """Which share of a request the model itself takes, over the variants; and where that is little, what follows."""
+    shares = [dict(bar.parts)["compute"] / total for bar in stacks if (total := sum(value for _, value in bar.parts))]
+    if not shares:
+        return ""
+    low, high = (f"{round(100 * share)}%" for share in (min(shares), max(shares)))
+    found = f"Compute takes {low} of it." if low == high else f"Compute takes {low} to {high} of it."
+    if max(shares) < 0.5:
+        found += " Most of a request is not the model: a still faster variant would gain little here."
+    return found
+
+
+def beside_http(summary: Summary) -> str:
+    """How gRPC's throughput compares with HTTP's, the variants' best levels side by side; empty without both."""
+    ratios = [
+        row.grpc_throughput_rps / row.throughput_rps
+        for row in summary.rows
+        if row.grpc_throughput_rps and row.throughput_rps
+    ]
+    if not ratios:
+        return ""
+    low, high = min(ratios), max(ratios)
+    return f" Over the variants that is {low:.2f} to {high:.2f} times what HTTP serves."
 
 
 def _best(best: SummaryRow, base: SummaryRow | None, summary: Summary) -> str:

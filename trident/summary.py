@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from rich.table import Table
 
+from core.intervals import steady
 from core.machine import describe, versions
-from core.results import BuildRow, LoadReport, LoadWindow, ModelBuild, ServedAccuracy, Summary, SummaryRow
+from core.results import BuildRow, Interval, LoadReport, LoadWindow, ModelBuild, ServedAccuracy, Summary, SummaryRow
 from loadtest.events import PROTOCOL_NAMES, coverage, limited_by_generator
 from trident.console import megabytes, number, percent
 
 
-def summarize(build: ModelBuild, load: LoadReport, created_at: str) -> Summary:
+def summarize(build: ModelBuild, load: LoadReport, created_at: str, commands: tuple[str, ...] = ()) -> Summary:
     """Joins both reports. Variants that were not loaded keep their row, with the status and reason of their build."""
     users = sorted({window.users for window in load.windows})
     latency_users = 4 if 4 in users else users[len(users) // 2]
@@ -34,6 +35,7 @@ def summarize(build: ModelBuild, load: LoadReport, created_at: str) -> Summary:
         evaluation_samples=build.evaluation_samples,
         latency_users=latency_users,
         rows=rows,
+        commands=commands,
     )
 
 
@@ -65,6 +67,8 @@ def _row(row: BuildRow, load: LoadReport, latency_users: int) -> SummaryRow:
         flops=row.graph.flops if row.graph else None,
         sqnr_db=min(row.verdict.sqnr_db.values(), default=None) if row.verdict else None,
         speedup=row.speedup,
+        speedup_ci95=row.timing.speedup_ci95 if row.timing else None,
+        timing_disturbed=bool(row.timing and row.timing.disturbed),
         compression=row.compression,
         retention=row.retention,
         dominated=row.dominated,
@@ -154,6 +158,11 @@ def remarks(summary: Summary, load: LoadReport) -> list[str]:
     that the generator limited, disagreement with the in-process run."""
     found = [f"{row.variant} is {row.status}: {row.reason}" for row in summary.rows if row.status != "published"]
     found += [f"{row.variant} is dominated: slower than the original" for row in summary.rows if row.dominated]
+    found += [
+        f"{row.variant}: {unsteady}"
+        for row in summary.rows
+        if (unsteady := unsteady_speedup(row.speedup_ci95, row.timing_disturbed))
+    ]
     found += [f"{row.variant}: {row.failures} requests failed" for row in summary.rows if row.failures]
     for protocol in PROTOCOLS:
         rows = {row.variant for row in load.windows if row.protocol == protocol and limited_by_generator(row)}
@@ -168,6 +177,15 @@ def remarks(summary: Summary, load: LoadReport) -> list[str]:
             share = f"{(1 - served.agreement) * 100:.2f}%"
             found.append(f"{where}: served answers differ from in-process ones on {share} of samples{_why(served)}")
     return found
+
+
+def unsteady_speedup(interval: Interval | None, disturbed: bool) -> str:
+    """What to say of a speed-up that must not be relied on; nothing of a sound one."""
+    if interval is None or (steady(interval) and not disturbed):
+        return ""
+    found = f"the speed-up ({interval[0]:.2f}x to {interval[1]:.2f}x) is not to be relied on"
+    why = "other work took the CPU away while it was measured" if disturbed else "its rounds disagreed"
+    return f"{found}: {why}; `trident build --retime` measures again"
 
 
 def _why(served: ServedAccuracy) -> str:

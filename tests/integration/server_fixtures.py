@@ -175,7 +175,7 @@ def passport() -> Passport:
             gates=(),
             passed=True,
         ),
-        timing=Timing(time_ms=1.0, original_time_ms=1.0, speedup=1.0, calls=1),
+        timing=Timing(time_ms=1.0, original_time_ms=1.0, speedup=1.0, speedup_ci95=(1.0, 1.0), calls=1),
         built_at="2026-01-01T00:00:00Z",
     )
 

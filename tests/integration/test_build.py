@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -56,7 +57,7 @@ def test_every_variant_is_published_with_measured_figures(built: tuple[Path, Pat
     assert rows["torch_fp32"].compression == 1.0
     for row in rows.values():
         assert row.timing is not None and row.verdict is not None
-        assert row.speedup == pytest.approx(row.timing.original_time_ms / row.timing.time_ms)
+        assert row.timing.speedup_ci95[0] <= row.speedup <= row.timing.speedup_ci95[1]  # type: ignore[operator]
         assert row.size_bytes == sum(
             path.stat().st_size
             for path in (folder / "repository" / row.triton_name / "1").iterdir()
@@ -104,6 +105,18 @@ def test_unchanged_rebuild_touches_nothing(built: tuple[Path, Path, BuildReport]
     assert _snapshot(folder / "repository") == before
     assert all(row.from_cache for row in again.models[0].rows)
     assert [row.accuracy for row in again.models[0].rows] == [row.accuracy for row in report.models[0].rows]
+
+
+def test_retime_measures_again_and_touches_nothing_published(built: tuple[Path, Path, BuildReport]) -> None:
+    folder, spec, report = built
+    before = _snapshot(folder / "repository")
+    options = dataclasses.replace(_options(folder), retime=True)
+    again = build([spec], options, Listener())
+    assert _snapshot(folder / "repository") == before
+    assert [row.timing for row in again.models[0].rows] != [row.timing for row in report.models[0].rows]
+    unchanged = build([spec], _options(folder), Listener())
+    assert [row.timing for row in unchanged.models[0].rows] == [row.timing for row in again.models[0].rows]
+    assert [row.speedup for row in unchanged.models[0].rows] == [row.speedup for row in again.models[0].rows]
 
 
 def test_a_serving_wish_replaces_the_config_and_no_version(tmp_path: Path) -> None:

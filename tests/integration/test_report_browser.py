@@ -23,9 +23,12 @@ FLAGS = (
 RATIO = """
 const level = c => { const v = c.match(/[0-9.]+/g).slice(0, 3).map(x => x / 255)
   .map(x => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4); return 0.2126*v[0] + 0.7152*v[1] + 0.0722*v[2] };
-const back = level(getComputedStyle(document.body).backgroundColor);
-return Math.min(...[...document.querySelectorAll('h1, p, h2, .soft, .legend b')].map(e => {
-  const ink = level(getComputedStyle(e).color); return (Math.max(ink, back) + 0.05) / (Math.min(ink, back) + 0.05) }));
+const behind = e => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+  if (c && !c.endsWith(', 0)') && c != 'transparent') return level(c) } };
+const words = 'h1, h2, h3, p, summary, td, th, caption, pre, .legend b, .legend li, svg text';
+return Math.min(...[...document.querySelectorAll(words)].filter(e => !e.closest('.tip')).map(e => {
+  const style = getComputedStyle(e), ink = level(e.closest('svg') ? style.fill : style.color), back = behind(e);
+  return (Math.max(ink, back) + 0.05) / (Math.min(ink, back) + 0.05) }));
 """
 
 
@@ -33,7 +36,7 @@ return Math.min(...[...document.querySelectorAll('h1, p, h2, .soft, .legend b')]
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     """A browser with the report open."""
     folder = tmp_path_factory.mktemp("report")
-    write(folder / "report.html", *report_data(), ("trident build examples/fashion/model.yaml",))
+    write(folder / "report.html", *report_data())
     options = webdriver.ChromeOptions()
     options.binary_location = str(CHROMIUM)
     for flag in (*FLAGS.split(), f"--user-data-dir={folder / 'profile'}"):
@@ -88,4 +91,7 @@ def test_both_colour_schemes_have_contrast(page: webdriver.Chrome) -> None:
 def test_a_phone_needs_no_sideways_scrolling(page: webdriver.Chrome) -> None:
     metrics = {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    assert page.execute_script("return document.documentElement.scrollWidth") <= 360
+    # Nor with a name that has no place to break.
+    page.execute_script("document.querySelectorAll('h1, .lead, .legend li, th').forEach(e => e.append('x'.repeat(80)))")
     assert page.execute_script("return document.documentElement.scrollWidth") <= 360

@@ -52,6 +52,7 @@ def report_data() -> tuple[ModelBuild, LoadReport, Summary]:
         created_at="2026-11-25T00:00:00Z", model="fashion", machine=machine, versions={"onnxruntime": "1.23"},
         server_version="2.51.0", baseline_variant="torch_fp32", evaluation_samples=2000, latency_users=4,
         rows=tuple(_summary_row(row) for row in ROWS),
+        commands=("trident build examples/fashion/model.yaml", "trident loadtest fashion --users 1 4 16"),
     )  # fmt: skip
     return build, load, summary
 

@@ -12,13 +12,16 @@ from rich.table import Table
 from builder.build import BuildOptions, Listener, build
 from core.results import BuildRow, ModelBuild
 from trident.console import megabytes, number, percent, progress, result_console
+from trident.summary import unsteady_speedup
 
 MARKS = {"published": "[green]+[/]", "rejected": "[yellow]o[/]", "unavailable": "[dim]-[/]", "failed": "[red]x[/]"}
 
 
 def run(options: argparse.Namespace) -> int:
     """Builds; 4 if a variant failed, else 0."""
-    where = BuildOptions(options.repository, options.artifacts, options.staging, options.retire, options.prune)
+    where = BuildOptions(
+        options.repository, options.artifacts, options.staging, options.retire, options.prune, options.retime
+    )
     with progress.status("reading") as status:
         report = build(options.specs, where, _listener(status))
     if options.json:
@@ -27,6 +30,9 @@ def run(options: argparse.Namespace) -> int:
         console = result_console()
         for model in report.models:
             console.print(build_table(model))
+            for row in model.rows:
+                if row.timing and (unsteady := unsteady_speedup(row.timing.speedup_ci95, row.timing.disturbed)):
+                    console.print(f"! {row.variant}: {unsteady}", soft_wrap=True, markup=False)
             if model.stale:
                 console.print(f"Published, but no longer in the spec: {', '.join(model.stale)}. Remove with --prune.")
     return 4 if any(row.status == "failed" for model in report.models for row in model.rows) else 0

@@ -37,9 +37,9 @@ def run(options: argparse.Namespace) -> int:
     with _server(options, targets) as place:
         plans = [_plan(options, model, targets, protocol, url) for protocol, url in place.urls.items()]
         load = _run_with_progress(plans, out, place.read_memory)
-    summary = summarize(model, load, now())
+    summary = summarize(model, load, now(), _commands(options, model, out))
     write_atomically(out / "summary.json", summary.to_json())
-    report.write(out / "report.html", model, load, summary, _commands(options, model, out))
+    report.write(out / "report.html", model, load, summary)
     if options.json:
         sys.stdout.buffer.write(summary.to_json())
     else:
@@ -57,8 +57,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _commands(options: argparse.Namespace, model: ModelBuild, out: Path) -> tuple[str, ...]:
     """What to type to do the same again."""
+    addresses = [("--url", options.url), ("--grpc-url", options.grpc_url)]
     load = [
-        "trident", "loadtest", model.model, "--protocols", *options.protocols, "--users", *map(str, options.users),
+        "trident", "loadtest", model.model, *(word for pair in addresses if pair[1] for word in pair), "--protocols", *options.protocols, "--users", *map(str, options.users),
         "--seconds", f"{options.seconds:g}", "--passes", str(options.passes), "--seed", str(options.seed),
         "--out", str(out),
     ]  # fmt: skip

@@ -26,9 +26,8 @@ def run(options: argparse.Namespace) -> int:
     if summary.model != build.model:
         raise InputError(f"{folder} holds a load test of {summary.model}, not of {build.model}; name it with --from")
     out = options.out or folder / "report.html"
-    commands = (f"trident build {build.spec}", f"trident loadtest {build.model}", f"trident report {build.model}")
     try:
-        write(out, build, load, summary, commands)
+        write(out, build, load, summary)
     except OSError as error:
         raise RepositoryError(f"{out} cannot be written ({error.strerror}); name another file with --out") from error
     if options.json:

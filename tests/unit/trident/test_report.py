@@ -13,6 +13,7 @@ from tests.support.report_data import report_data
 from trident import main
 from trident.charts import Scale, pareto, spread, ticks
 from trident.report import render
+from trident.report_words import why
 
 
 def test_a_range_of_zero_maps_to_the_middle() -> None:
@@ -40,11 +41,46 @@ def test_spread_labels_do_not_overlap_and_stay_inside() -> None:
 
 
 def test_the_answer_names_the_best_published_variant() -> None:
-    html = render(*report_data(), ("trident build x",))
+    html = render(*report_data())
     assert "Serve openvino_int8: 3,420 samples/s" in html
+    assert "trident build examples/fashion/model.yaml\ntrident loadtest fashion" in html
     assert "<script" not in html
     assert "http://" not in html
     assert "https://" not in html
+
+
+def test_each_cause_of_error_is_said_once_and_only_where_it_is_one() -> None:
+    pruned, int8 = why("pruned_onnx_fp32"), why("openvino_int8")
+    assert "without fine-tuning" in pruned
+    assert "order of additions" not in pruned
+    assert why("pruned_openvino_int8") == f"{pruned} {int8}"
+    assert why("onnx_int8_static") != int8
+    assert "neighbours" in why("onnx_int8_dynamic")
+    assert "calibration" not in why("onnx_int8_dynamic")
+    assert "order of additions" in why("onnx_fp32")
+
+
+def test_what_was_never_judged_is_not_recommended() -> None:
+    build, load, summary = report_data()
+    rows = tuple(
+        row.model_copy(update={"verdict": None}) if row.variant == "openvino_int8" else row for row in build.rows
+    )
+    html = render(build.model_copy(update={"rows": rows}), load, summary)
+    assert "Serve openvino_int8" not in html
+    assert "Serve onnx_int8_static: 2,980 samples/s" in html
+
+
+def test_the_takeaways_are_computed() -> None:
+    build, load, summary = report_data()
+    # p50 x 0.4 of compute in a mean of p50 x 1.1, for every variant.
+    assert "Compute takes 36% of it. Most of a request is not the model" in render(build, load, summary)
+    rows = tuple(
+        row.model_copy(update={"grpc_throughput_rps": 1.5 * row.throughput_rps if row.throughput_rps else None})
+        for row in summary.rows
+    )
+    html = render(build, load, summary.model_copy(update={"rows": rows}))
+    assert "that is 1.50 to 1.50 times what HTTP serves" in html
+    assert "times what HTTP serves" not in render(build, load, summary)
 
 
 def _awkward() -> dict[str, tuple[ModelBuild, LoadReport, Summary]]:
@@ -74,7 +110,7 @@ def _awkward() -> dict[str, tuple[ModelBuild, LoadReport, Summary]]:
 
 @pytest.mark.parametrize("name", list(_awkward()))
 def test_awkward_data_gives_a_whole_page(name: str) -> None:
-    html = render(*_awkward()[name], ())
+    html = render(*_awkward()[name])
     assert html.rstrip().endswith("</html>")
     assert "<script>" not in html
     assert "nan" not in html.split("</style>")[1].replace("tenant", "")
@@ -100,3 +136,7 @@ def test_the_command_writes_the_file_again(tmp_path: Path, capsys: pytest.Captur
         main.main(arguments)
     assert done.value.code == 0
     assert Path(json.loads(capsys.readouterr().out)["report"]).read_text().startswith("<!doctype html>")
+    with pytest.raises(SystemExit) as unwritable:
+        main.main([*arguments, "--out", "/proc/no/report.html"])
+    assert unwritable.value.code == 5
+    assert "/proc/no/report.html cannot be written" in capsys.readouterr().err
