@@ -19,6 +19,7 @@ FILES: Final[dict[Format, tuple[str, ...]]] = {
     "openvino": ("model.xml", "model.bin"),
 }
 BACKENDS: Final[dict[Format, str]] = {"torchscript": "pytorch", "onnx": "onnxruntime", "openvino": "openvino"}
+MAX_IR_VERSION: Final = 10  # of ONNX files: the newest that the embedded server's generation (24.10) of runtimes reads
 
 
 @dataclass(frozen=True)

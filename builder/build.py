@@ -137,6 +137,7 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
         baseline_variant=baseline,
         evaluation_samples=original.metric.samples,
         original=original.metric,
+        original_runtime="ONNX Runtime" if spec.checkpoint.onnx else "eager PyTorch",
         original_parameters=original.parameters,
         advice=advice,
         rows=_relative(rows, baseline),
@@ -260,6 +261,9 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
             _retire(builder, name)
         gate = next(gate for gate in verdict.gates if not gate.passed)
         reason = f"loses {gate.value * 100:.2f} points of {verdict.metric.name}, {gate.limit * 100:g} are allowed"
+        if gate.undecided:
+            low, high = (100 * bound for bound in gate.ci95)
+            reason += f"; undecided: the 95% interval is {low:.2f} to {high:.2f}, more evaluation samples would tell"
         return row.model_copy(update={"status": "rejected", "reason": reason})
     package = Package(
         triton_name=name,
@@ -318,7 +322,7 @@ def _relative(rows: list[BuildRow], baseline: str) -> tuple[BuildRow, ...]:
             update["compression"] = base_size / row.size_bytes
         if row.verdict and row.verdict.baseline.value:
             update["retention"] = row.verdict.metric.value / row.verdict.baseline.value
-        if row.timing and row.variant != baseline:
+        if row.timing and row.status == "published" and row.variant != baseline:
             update["dominated"] = not row.timing.disturbed and row.timing.speedup_ci95[1] < 1
         return row.model_copy(update=update)
 

@@ -1,7 +1,7 @@
 """What is inside an artifact: weights, zeros, arithmetic, and its operators as stored and as executed.
 
 OpenVINO reads ONNX files and its own, so one walk over its graph serves both; TorchScript is described by the network
-that it was traced from. Recurrent layers are not counted yet.
+that it was traced from. A graph with recurrent layers, loops or branches is not counted at all: half a count misleads.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ CONVOLUTIONS: Final = {"Convolution": 1, "GroupConvolution": 2}  # [C_out, ...] 
 TRANSPOSED: Final = {"ConvolutionBackpropData", "GroupConvolutionBackpropData"}
 # What may lie between a stored weight and the operator that uses it.
 PASSED: Final = {"Convert", "Multiply", "Subtract", "Reshape", "Transpose", "FakeQuantize"}
+UNCOUNTED: Final = {
+    "LSTMCell", "LSTMSequence", "GRUCell", "GRUSequence", "RNNCell", "RNNSequence", "TensorIterator", "Loop", "If",
+}  # fmt: skip
 NO_LAYERS: Final = {"Const", "Input", "Output", "Parameter", "Constant", "Result"}
 
 
@@ -57,14 +60,15 @@ def _torchscript(artifact: Artifact, threads: int) -> GraphFacts:  # noqa: ARG00
     from torch.utils.flop_counter import FlopCounterMode
 
     network = load_torch(artifact.spec)
+    counted = not any(isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase) for module in network.modules())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*example_inputs(artifact.spec, batch=1))
-    kernels = [value.detach().numpy() for value in network.parameters() if value.dim() > 1]
+    kernels = [_Kernel(value.detach().numpy(), np.zeros(())) for value in network.parameters() if value.dim() > 1]
     stored = torch.jit.load(artifact.path, map_location="cpu")  # type: ignore[no-untyped-call]
     names = Counter(node.kind().removeprefix("aten::") for node in stored.inlined_graph.nodes())
     return _facts(
-        [_Kernel(kernel, np.zeros(())) for kernel in kernels],
-        counter.get_total_flops(),
+        kernels if counted else None,
+        counter.get_total_flops() if counted else None,
         {name: count for name, count in names.items() if not name.startswith("prim::")},
         {},
     )
@@ -145,8 +149,11 @@ def _walk(artifact: Artifact) -> tuple[list[_Kernel] | None, int | None]:
     }
     model.reshape(sizes)
     operators = model.get_ops()
+    if any(op.get_type_name() in UNCOUNTED for op in operators):
+        return None, None
     kernels = dict(pair for op in operators for pair in _constants(op))
-    return list(kernels.values()), sum(map(_flops, operators))
+    flops = [_flops(op) for op in operators]
+    return list(kernels.values()), None if None in flops else sum(one for one in flops if one)
 
 
 def _constants(op: Any) -> Iterator[tuple[str, _Kernel]]:
@@ -173,13 +180,13 @@ def _constant(value: Any) -> NDArray[Any]:
     return zero
 
 
-def _flops(op: Any) -> int:
-    """Two for each multiply-accumulate; none where a size stays unknown."""
+def _flops(op: Any) -> int | None:
+    """Two for each multiply-accumulate; None where a size stays unknown."""
     kind = op.get_type_name()
     if kind not in CONVOLUTIONS and kind not in TRANSPOSED and kind != "MatMul":
         return 0
     if any(shape.is_dynamic for shape in (op.get_output_partial_shape(0), op.get_input_partial_shape(0))):
-        return 0
+        return None
     given, made = op.get_input_shape(0), op.get_output_shape(0)
     if kind == "MatMul":
         inner = given[-2] if op.get_attributes()["transpose_a"] and len(given) > 1 else given[-1]

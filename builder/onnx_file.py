@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from builder.artifact import MAX_IR_VERSION
 from builder.errors import CheckpointError
 
 
@@ -18,6 +19,8 @@ def read_onnx(path: Path) -> onnx.ModelProto:
     """The model with all its weights in memory. Raises CheckpointError if it is damaged, or if external data lies, or
     pretends to lie, outside the model's folder; in that case nothing outside was opened."""
     model, _ = _open(path)
+    # A label of the container: what it holds decides whether an older runtime can read it, and the opset says that.
+    model.ir_version = min(model.ir_version, MAX_IR_VERSION)
     onnx.external_data_helper.load_external_data_for_model(model, str(path.resolve().parent))
     try:
         onnx.checker.check_model(model)

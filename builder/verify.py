@@ -16,6 +16,7 @@ from core.metrics import METRICS, paired_difference, wilson
 from core.results import Gate, MetricValue, Verdict
 from core.tensors import Arrays
 
+MOST_DB = 200.0
 SMALLEST = 1e-6  # outputs that are zero throughout still have a tolerance
 
 
@@ -97,7 +98,11 @@ def measure(spec: ModelSpec, outputs: Arrays, labels: NDArray[np.generic]) -> Me
 
 
 def judge(spec: ModelSpec, original: Arrays, outputs: Arrays, labels: NDArray[np.generic]) -> Verdict:
-    """Compares a variant's outputs with the original's on the same samples, and applies the spec's gates."""
+    """Compares a variant's outputs with the original's on the same samples, and applies the spec's gates. Raises
+    BatchAxisError if they hold NaN or infinity, which no figure could describe."""
+    for key, value in outputs.items():
+        if bad := int((~np.isfinite(value.reshape(len(value), -1).astype(np.float64))).any(axis=1).sum()):
+            raise BatchAxisError(f"answers NaN or infinity in {key!r} on {bad} of {len(value)} evaluation samples")
     metric, name = METRICS[spec.metric.name], spec.metric.output
     difference, low, high = paired_difference(metric.score(original[name], labels), metric.score(outputs[name], labels))
     # Rounded, so that a loss of exactly the limit (15 of 300 samples at 5pt) passes whatever the last bit says.
@@ -129,10 +134,12 @@ def judge(spec: ModelSpec, original: Arrays, outputs: Arrays, labels: NDArray[np
 
 def sqnr_db(original: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     """Signal to quantization noise in dB: the original's energy over that of the difference. 6 dB are a factor of two
-    in the error's size. At most 200, for equal outputs have none."""
+    in the error's size. Within -200 to 200: equal outputs have no noise, zeros no signal."""
     noise = float(np.square(other - original).sum())
     signal = float(np.square(original).sum())
-    return 200.0 if noise <= signal * 1e-20 else 10 * math.log10(max(signal, 1e-300) / noise)
+    if noise <= signal * 1e-20:
+        return MOST_DB
+    return max(-MOST_DB, 10 * math.log10(signal / noise)) if signal else -MOST_DB
 
 
 def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

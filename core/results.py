@@ -158,6 +158,7 @@ class ModelBuild(ResultModel):
     baseline_variant: str
     evaluation_samples: int
     original: MetricValue
+    original_runtime: Annotated[str, Field(description="what speed-up is measured against")]
     original_parameters: Annotated[int | None, Field(description="of the network; none for an ONNX file")] = None
     advice: Annotated[tuple[str, ...], Field(description="what to expect of INT8 here, said before building")] = ()
     rows: tuple[BuildRow, ...]
@@ -236,7 +237,7 @@ class LoadReport(ResultModel):
 
 class SummaryRow(ResultModel):
     """One variant in the final table. Latency percentiles at `Summary.latency_users` users, throughput at the variant's
-    own best number of users, both over HTTP; the same over gRPC under names of their own."""
+    own best number of users, both over `Summary.protocol`; the same over gRPC under names of their own."""
 
     variant: str
     status: Status
@@ -264,6 +265,7 @@ class SummaryRow(ResultModel):
     compression: float | None = None
     retention: float | None = None
     dominated: bool = False
+    undecided: Annotated[bool, Field(description="the interval of its loss straddles the gate's limit")] = False
     failures: int | None = None
 
 
@@ -275,9 +277,15 @@ class Summary(ResultModel):
     machine: Machine
     versions: dict[str, str]
     server_version: str
+    own_server: Annotated[bool, Field(description="started for the test, on this machine; else one that ran already")]
+    source_sha256: Annotated[Sha256, Field(description="of the checkpoint, as in the build's report")]
     baseline_variant: str
+    original_runtime: str
     evaluation_samples: int
     latency_users: int
+    protocol: Annotated[
+        Literal["http", "grpc"], Field(description="of latency and throughput: HTTP's, unless only gRPC was tested")
+    ] = "http"
     rows: tuple[SummaryRow, ...]
     commands: Annotated[tuple[str, ...], Field(description="what to type to do the same again")] = ()
 

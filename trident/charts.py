@@ -49,13 +49,21 @@ def padded(values: list[float], share: float = 0.1) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def pareto(points: list[tuple[float, float]]) -> list[int]:
-    """Indices of the points `(cost, gain)` that no other beats: none is as good in both and better in one."""
-    return [
-        i
-        for i, (x, y) in enumerate(points)
-        if not any(a <= x and b >= y and (a < x or b > y) for j, (a, b) in enumerate(points) if j != i)
-    ]
+def pareto(points: list[tuple[float, float]], noise: list[float] | None = None) -> list[int]:
+    """Indices of the points `(cost, gain)` that no other beats: none is as good in both and better in one.
+
+    `noise` is how far each gain may be off: a cheaper point whose gain is less by no more than that counts as good, so
+    that a lucky sample or two puts nothing on the front.
+    """
+    off = noise or [0.0] * len(points)
+
+    def beaten(i: int, j: int) -> bool:
+        (x, y), (a, b) = points[i], points[j]
+        if a < x:
+            return b >= y - max(off[i], off[j])
+        return a == x and b > y
+
+    return [i for i in range(len(points)) if not any(beaten(i, j) for j in range(len(points)))]
 
 
 def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:

@@ -22,6 +22,7 @@ class Point:
     y: float
     size_bytes: int | None = None
     interval: tuple[float, float] | None = None
+    noise: float = 0.0  # how far `y` may be off beside another's on the same samples
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class Bar:
     name: str
     parts: tuple[tuple[str, float], ...]
     note: str
+    off: bool = False  # not published: drawn paler
 
 
 def _axes(x: Scale, y: Scale, labels: tuple[str, str], percent: bool = False) -> list[Markup]:
@@ -56,7 +58,8 @@ def scatter(points: list[Point], metric: str, limit: float | None, users: int, h
             line(LEFT, y(limit), RIGHT, y(limit), "limit"),
             text(RIGHT, y(limit) - 5, "gate's limit", "limit-text", "end"),
         ]
-    front = sorted(pareto([(point.x, point.y if higher else -point.y) for point in points]), key=lambda i: points[i].x)
+    gains = [(point.x, point.y if higher else -point.y) for point in points]
+    front = sorted(pareto(gains, [point.noise for point in points]), key=lambda i: points[i].x)
     path = " ".join(f"{x(points[i].x):.1f},{y(points[i].y):.1f}" for i in front)
     parts.append(Markup('<polyline class="front" points="{}"/>').format(path))
     largest = max((point.size_bytes or 0 for point in points), default=0) or 1
@@ -113,7 +116,8 @@ def bars(rows: list[Bar], label: str, unit: str, colours: tuple[str, ...]) -> Ma
             form = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="14" class="bar {}"/>')
             shapes += form.format(left, top + 18, wide, colour)
             left += wide
-        facts = ", ".join(f"{what} {number(value)} {unit}" for what, value in row.parts)
+        facts = ", ".join(f"{what} {number(value)} {unit}".strip() for what, value in row.parts)
         shapes += text(min(left + 6, WIDTH - 90), top + 30, row.note, "tick")
-        parts.append(mark(row.name, facts, shapes))
+        drawn = mark(row.name, facts, shapes)
+        parts.append(Markup('<g class="off">{}</g>').format(drawn) if row.off else drawn)
     return svg(TOP + len(rows) * 40 + 4, label, parts)

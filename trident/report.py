@@ -12,10 +12,12 @@ from markupsafe import Markup
 
 from core.files import write_atomically
 from core.results import BuildRow, LoadReport, LoadWindow, ModelBuild, Summary, SummaryRow
+from loadtest.events import PROTOCOL_NAMES
 from trident.charts import number
 from trident.charts_figures import Bar, Point, bars, curves, scatter
 from trident.console import megabytes, percent
 from trident.report_words import answer, beside_http, time_goes, why
+from trident.summary import caveats, left_out, unsteady_speedup
 
 DEGRADED_DB: Final = 40.0
 
@@ -37,7 +39,8 @@ def render(build: ModelBuild, load: LoadReport, summary: Summary) -> str:
         build=build, load=load, summary=summary, index=index, answer=answer(build, summary),
         family=_family, figures=_figures(build, load, summary, index), degraded=degraded, why=why,
         columns=[name for name, _ in CELLS], rows=[(row, _cells(row, build)) for row in summary.rows],
-        graphs=[row for row in build.rows if row.graph],
+        graphs=[row for row in build.rows if row.graph], caveats=caveats(summary, load), left_out=left_out(summary),
+        protocol=PROTOCOL_NAMES[summary.protocol],
     )  # fmt: skip
 
 
@@ -61,17 +64,23 @@ def _figures(
         verdict, accuracy = verdicts.get(row.variant), row.accuracy
         if row.p50_ms is not None and accuracy is not None:
             interval = verdict.metric.ci95 if verdict else None
-            size = row.size_bytes
+            low, high = verdict.drop_ci95 if verdict else (0.0, 0.0)
             points.append(
-                Point(index[row.variant], row.variant, _family(row.variant), row.p50_ms, accuracy, size, interval)
-            )
+                Point(
+                    index[row.variant], row.variant, _family(row.variant), row.p50_ms, accuracy, row.size_bytes,
+                    interval, noise=(high - low) / 2,
+                )
+            )  # fmt: skip
     found = []
     if points:
         quick = min(points, key=lambda point: point.x)
         gates = [gate.limit for verdict in verdicts.values() if verdict for gate in verdict.gates]
         sign = -1 if build.original.higher_is_better else 1
         limit = build.original.value + sign * gates[0] if gates else None
-        words = f"Quickest is {quick.name}, at {number(quick.x)} ms and {quick.y * 100:.2f}%. Area is file size."
+        words = (
+            f"Quickest is {quick.name}, at {number(quick.x)} ms and {quick.y * 100:.2f}%. Area is file size; the line "
+            f"joins what no quicker variant equals in accuracy, differences within the noise of these samples left out."
+        )
         found.append(
             (
                 "Accuracy against latency",
@@ -84,24 +93,29 @@ def _figures(
         if series := _series(load, index, protocol):
             most = max((point for one in series for point, _ in one), key=lambda point: point.y)
             words = f"{most.name} serves most: {number(most.y)} samples/s." + (
-                beside_http(summary) if protocol == "grpc" else ""
+                beside_http(summary) if protocol != summary.protocol else ""
             )
             title = f"Throughput against latency, {name}"
             found.append((title, words, curves(series, title)))
     if stacks := _stacks(load, summary, index):
         words = (
-            f"Mean latency over HTTP at {summary.latency_users} users: queue, compute, and the rest (transport and "
-            f"waiting). {time_goes(stacks)}"
+            f"Mean latency over {PROTOCOL_NAMES[summary.protocol]} at {summary.latency_users} users: queue, compute, "
+            f"and the rest (transport and waiting). {time_goes(stacks)}"
         )
         found.append(("Where the time goes", words, bars(stacks, "Where the time goes", "ms", ("s0", "s1", "s2"))))
     sizes = (("File size", "size_bytes", "s1"), ("Memory of the server's process", "resident_bytes", "s0"))
     for title, field, colour in sizes:
-        values = [(row.variant, getattr(row, field)) for row in summary.rows]
-        known = [(name, value) for name, value in values if value is not None]
+        known = [(row, getattr(row, field)) for row in summary.rows if getattr(row, field) is not None]
+        served = [(value, row.variant) for row, value in known if row.status == "published"]
         if known:
-            least = min(known, key=lambda pair: pair[1])
-            one = [Bar(index[n], n, (("", v / 1e6),), f"{number(v / 1e6)} MB") for n, v in known]
-            words = f"Least: {least[0]}, {number(least[1] / 1e6)} MB."
+            one = [
+                Bar(
+                    index[row.variant], row.variant, (("", value / 1e6),), f"{number(value / 1e6)} MB",
+                    row.status != "published",
+                )
+                for row, value in known
+            ]  # fmt: skip
+            words = f"Least: {min(served)[1]}, {number(min(served)[0] / 1e6)} MB." if served else ""
             found.append((title, words, bars(one, title, "MB", (colour,))))
     return found
 
@@ -132,7 +146,7 @@ def _stacks(load: LoadReport, summary: Summary, index: dict[str, int]) -> list[B
         level = [
             window
             for window in load.windows
-            if (window.variant, window.protocol, window.users) == (variant, "http", summary.latency_users)
+            if (window.variant, window.protocol, window.users) == (variant, summary.protocol, summary.latency_users)
             and window.server
         ]
         mean = _mean(level, lambda w: w.mean_ms)
@@ -156,7 +170,16 @@ def _count(value: int | None) -> str:
 
 
 def _gain(row: SummaryRow) -> str:
-    return _form(row.throughput_rps, ",.0f") + (f" ({row.throughput_gain:.2f}x)" if row.throughput_gain else "")
+    gain = f"{row.throughput_gain:.2f}x, " if row.throughput_gain else ""
+    return _form(row.throughput_rps, ",.0f") + (f" ({gain}{row.best_users} users)" if row.best_users else "")
+
+
+def _speedup(row: SummaryRow) -> str:
+    if row.speedup is None:
+        return "-"
+    low, high = row.speedup_ci95 or (row.speedup, row.speedup)
+    mark = "?" if unsteady_speedup(row.speedup_ci95, row.timing_disturbed) else ""
+    return f"{row.speedup:.2f}{mark} ({low:.2f} to {high:.2f})"
 
 
 def _weights(build: ModelBuild, variant: str) -> int | None:
@@ -175,7 +198,7 @@ CELLS: Final[tuple[tuple[str, Callable[[SummaryRow, ModelBuild], str]], ...]] = 
     ("gRPC (1/s)", lambda r, _: _form(r.grpc_throughput_rps, ",.0f")),
     ("Size (MB)", lambda r, _: megabytes(r.size_bytes)),
     ("Memory (MB)", lambda r, _: megabytes(r.resident_bytes)),
-    ("Speed-up", lambda r, _: _form(r.speedup, ".2f")),
+    ("Speed-up", lambda r, _: _speedup(r)),
     ("Compression", lambda r, _: _form(r.compression, ".2f")),
     ("Retention", lambda r, _: percent(r.retention)),
     ("Weights", lambda r, b: _count(_weights(b, r.variant))),

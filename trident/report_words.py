@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.results import ModelBuild, Summary, SummaryRow
+from loadtest.events import PROTOCOL_NAMES
 from trident.charts_figures import Bar
 
 # A part of the variant's id -> why its answers differ from the original's. All that occur are said, but for the general
@@ -11,20 +12,20 @@ CAUSES = (
     ("pruned", "Weights were removed without fine-tuning afterwards, so the network misses what they contributed."),
     (
         "int8_dynamic",
-        "Weights are rounded to 256 steps for a whole tensor; the range of the activations is taken from each batch, so "
-        "a sample's neighbours change its answer slightly.",
+        "Weights and activations are rounded to 256 steps a tensor; the range of activations is taken from each batch, "
+        "so a sample's neighbours change its answer slightly.",
     ),
     (
-        "onnx_int8",
-        "Weights are rounded to 128 steps a channel and activations to 256 a tensor, between the least and the greatest "
+        "onnx_int8_static",
+        "Weights are rounded to 128 steps a channel, activations to 256 a tensor between the least and the greatest "
         "value that calibration saw; what exceeds them is clipped.",
     ),
     (
         "openvino_int8",
-        "Weights are rounded to 128 steps a channel and activations to 256 a tensor, of ranges that NNCF estimates from "
-        "calibration; what exceeds them is clipped. Biases are corrected for the mean error.",
+        "Weights are rounded to 128 steps a channel, activations to 256 a tensor in ranges that NNCF estimates from "
+        "calibration; what exceeds them is clipped.",
     ),
-    ("fp16", "Values are rounded to 11 bits of mantissa, and beyond 65,504 they overflow."),
+    ("fp16", "Weights are stored with 11 bits of mantissa; the arithmetic is that of FP32."),
     ("fp32", "Only the order of additions differs: the last bits of a float32."),
 )
 
@@ -44,6 +45,8 @@ def answer(build: ModelBuild, summary: Summary) -> list[str]:
     loaded = [row for row in rows if row.throughput_rps]
     if not loaded:
         return ["No variant that passed its gate was measured under load, so there is nothing to recommend."]
+    if not (loaded := [row for row in loaded if not row.failures]):
+        return ["Every variant failed some of its requests, so none can be recommended; see below for how many."]
     best = max(loaded, key=lambda row: row.throughput_rps or 0)
     base = next((row for row in summary.rows if row.variant == summary.baseline_variant), None)
     found = [_best(best, base, summary), _cost(best, build)]
@@ -82,7 +85,7 @@ def beside_http(summary: Summary) -> str:
 
 
 def _best(best: SummaryRow, base: SummaryRow | None, summary: Summary) -> str:
-    rate = f"{best.throughput_rps or 0:,.0f} samples/s over HTTP"
+    rate = f"{best.throughput_rps or 0:,.0f} samples/s over {PROTOCOL_NAMES[summary.protocol]}"
     if best.variant == summary.baseline_variant:
         return f"Serve {best.variant}, the baseline itself: at {rate} nothing that passed its gate serves more."
     gains = (

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from rich.table import Table
 
+from client.transport import ProtocolName
 from core.intervals import steady
 from core.machine import describe, versions
 from core.results import BuildRow, Interval, LoadReport, LoadWindow, ModelBuild, ServedAccuracy, Summary, SummaryRow
@@ -14,11 +15,14 @@ from loadtest.events import PROTOCOL_NAMES, coverage, limited_by_generator
 from trident.console import megabytes, number, percent
 
 
-def summarize(build: ModelBuild, load: LoadReport, created_at: str, commands: tuple[str, ...] = ()) -> Summary:
+def summarize(
+    build: ModelBuild, load: LoadReport, created_at: str, own_server: bool = True, commands: tuple[str, ...] = ()
+) -> Summary:
     """Joins both reports. Variants that were not loaded keep their row, with the status and reason of their build."""
     users = sorted({window.users for window in load.windows})
     latency_users = 4 if 4 in users else users[len(users) // 2]
-    rows = tuple(_row(row, load, latency_users) for row in build.rows)
+    protocol: ProtocolName = "http" if any(window.protocol == "http" for window in load.windows) else "grpc"
+    rows = tuple(_row(row, load, latency_users, protocol) for row in build.rows)
     base = next((row.throughput_rps for row in rows if row.variant == build.baseline_variant), None)
     if base:
         rows = tuple(
@@ -31,20 +35,24 @@ def summarize(build: ModelBuild, load: LoadReport, created_at: str, commands: tu
         machine=describe(),
         versions=versions(),
         server_version=load.server_version,
+        own_server=own_server,
+        source_sha256=build.source_sha256,
         baseline_variant=build.baseline_variant,
+        original_runtime=build.original_runtime,
         evaluation_samples=build.evaluation_samples,
         latency_users=latency_users,
+        protocol=protocol,
         rows=rows,
         commands=commands,
     )
 
 
-def _row(row: BuildRow, load: LoadReport, latency_users: int) -> SummaryRow:
+def _row(row: BuildRow, load: LoadReport, latency_users: int, protocol: ProtocolName) -> SummaryRow:
     """One variant. A level's figure is the mean over its passes; throughput is that of the best level."""
     windows = [window for window in load.windows if window.variant == row.variant]
     served = [found for found in load.accuracy if found.variant == row.variant]
-    http, grpc = (
-        _served([window for window in windows if window.protocol == name], latency_users) for name in PROTOCOLS
+    main, grpc = (
+        _served([window for window in windows if window.protocol == name], latency_users) for name in (protocol, "grpc")
     )
     return SummaryRow(
         variant=row.variant,
@@ -54,11 +62,11 @@ def _row(row: BuildRow, load: LoadReport, latency_users: int) -> SummaryRow:
         served_accuracy=served[0].metric.value if served and served[0].metric else None,
         served_agreement=served[0].agreement if served else None,
         time_ms=row.time_ms,
-        p50_ms=http.p50_ms,
-        p95_ms=http.p95_ms,
-        p99_ms=http.p99_ms,
-        throughput_rps=http.throughput_rps,
-        best_users=http.best_users,
+        p50_ms=main.p50_ms,
+        p95_ms=main.p95_ms,
+        p99_ms=main.p99_ms,
+        throughput_rps=main.throughput_rps,
+        best_users=main.best_users,
         grpc_p50_ms=grpc.p50_ms,
         grpc_throughput_rps=grpc.throughput_rps,
         size_bytes=row.size_bytes,
@@ -72,10 +80,16 @@ def _row(row: BuildRow, load: LoadReport, latency_users: int) -> SummaryRow:
         compression=row.compression,
         retention=row.retention,
         dominated=row.dominated,
+        undecided=undecided(row),
         failures=sum(window.failures for window in windows) + sum(found.failures for found in served)
         if windows
         else None,
     )
+
+
+def undecided(row: BuildRow) -> bool:
+    """Whether a gate's interval straddles its limit: more evaluation samples could change the verdict."""
+    return row.verdict is not None and any(gate.undecided for gate in row.verdict.gates)
 
 
 class _Served(NamedTuple):
@@ -119,8 +133,8 @@ def summary_table(summary: Summary) -> Table:
         caption=(
             f"Accuracy on {summary.evaluation_samples} samples. Time: in process, batch 1. p50, p95, p99 in ms at "
             f"{summary.latency_users} users, throughput in samples/s at each variant's best number of users, "
-            f"both over HTTP with the load generator on the same cores{_elsewhere(summary)}.\n"
-            f"Speed-up over eager PyTorch in process; "
+            f"both over {PROTOCOL_NAMES[summary.protocol]}{_where(summary)}{_elsewhere(summary)}.\n"
+            f"Speed-up over {summary.original_runtime} in process; "
             f"compression and the gain in brackets over {summary.baseline_variant}."
         ),
         title_justify="left",
@@ -148,15 +162,28 @@ def summary_table(summary: Summary) -> Table:
     return table
 
 
+def _where(summary: Summary) -> str:
+    return " with the load generator on the same cores" if summary.own_server else ""
+
+
 def _elsewhere(summary: Summary) -> str:
-    tested = any(row.grpc_throughput_rps is not None for row in summary.rows)
+    tested = summary.protocol == "http" and any(row.grpc_throughput_rps is not None for row in summary.rows)
     return "; gRPC's are in summary.json" if tested else ""
 
 
-def remarks(summary: Summary, load: LoadReport) -> list[str]:
-    """What the table does not say: variants left out and why, failures, variants too slow for all samples, throughput
-    that the generator limited, disagreement with the in-process run."""
-    found = [f"{row.variant} is {row.status}: {row.reason}" for row in summary.rows if row.status != "published"]
+def left_out(summary: Summary) -> list[str]:
+    """The variants that were not served, and why."""
+    return [f"{row.variant} is {row.status}: {row.reason}" for row in summary.rows if row.status != "published"]
+
+
+def caveats(summary: Summary, load: LoadReport) -> list[str]:
+    """What the figures do not say by themselves: failures, verdicts and speed-ups that are not certain, variants too
+    slow for all samples, throughput that the generator limited, disagreement with the in-process run."""
+    found = [
+        f"{row.variant} passed its gate, but the interval of its loss straddles the limit: undecided"
+        for row in summary.rows
+        if row.undecided and row.status == "published"
+    ]
     found += [f"{row.variant} is dominated: slower than the original" for row in summary.rows if row.dominated]
     found += [
         f"{row.variant}: {unsteady}"

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from builder.artifact import Artifact, Format
+from builder.artifact import MAX_IR_VERSION, Artifact, Format
 from builder.errors import StepError
 from builder.source import load_torch
 from builder.steps.trace_torchscript import example_inputs
-
-MAX_IR_VERSION = 10  # the newest that the embedded server's generation (24.10) of ONNX Runtime reads
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from builder.artifact import Artifact, Format
 from builder.errors import StepError
+
+if TYPE_CHECKING:
+    import onnx
+
+MIN_OPSET = 14  # below it, per-channel Q/DQ (13) and what runtimes optimize best do not exist
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,13 @@ class FoldOnnx:
         import onnxruntime
 
         target = out_dir / "model.onnx"
+        before = _raised(onnx.load(source.path), source.spec.name)
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(target)
         options.log_severity_level = 3
-        onnxruntime.InferenceSession(source.path, options, providers=["CPUExecutionProvider"])
-        before, model = onnx.load(source.path), onnx.load(target)
+        onnxruntime.InferenceSession(before.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        model = onnx.load(target)
         del model.graph.value_info[:]  # stale: folding transposes weights and leaves their old shapes there
         domains = {node.domain for node in model.graph.node}
         if added := domains - {node.domain for node in before.graph.node}:
@@ -46,3 +52,19 @@ class FoldOnnx:
             model.opset_import.remove(entry)  # ONNX Runtime names all that it knows
         onnx.checker.check_model(model, full_check=True)
         target.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _raised(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model at MIN_OPSET if it is older. Raises StepError if ONNX's converter cannot."""
+    import onnx.version_converter
+
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=MIN_OPSET)
+    if opset >= MIN_OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, MIN_OPSET)
+    except (RuntimeError, ValueError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise StepError(
+            f"{name} is at opset {opset}, and ONNX cannot convert it to {MIN_OPSET} ({why}); export it at a newer opset"
+        ) from error

@@ -13,8 +13,9 @@ from builder.source import load_torch
 
 @dataclass(frozen=True)
 class PruneMagnitude:
-    """Sets the `share` of all convolution and linear weights with the smallest magnitude (L1) to zero, wherever they
-    lie, without training afterwards. One threshold for the network rather than one a layer: layers differ in how much
+    """Sets the `share` of all weights of convolutions, linear, recurrent and attention layers with the smallest
+    magnitude (L1) to zero, wherever they lie, without training afterwards. Embeddings are looked up, not multiplied,
+    and stay. One threshold for the network rather than one a layer: layers differ in how much
     they can spare.
 
     Han et al., "Learning both Weights and Connections for Efficient Neural Networks" (arXiv:1506.02626); global against
@@ -41,10 +42,19 @@ class PruneMagnitude:
         from torch.nn.utils import prune
 
         network = load_torch(source.spec, source.path)
-        kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-        layers = [(module, "weight") for module in network.modules() if isinstance(module, kinds)]
+        kinds = (
+            nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,
+            nn.RNNBase, nn.MultiheadAttention,
+        )  # fmt: skip
+        layers = [
+            (module, name)
+            for module in network.modules()
+            if isinstance(module, kinds)
+            for name, value in module.named_parameters(recurse=False)
+            if "weight" in name and value.dim() > 1
+        ]
         if not layers:
-            raise StepError(f"{source.spec.name} has no convolution or linear layer that could be pruned")
+            raise StepError(f"{source.spec.name} has no convolution, linear or recurrent layer that could be pruned")
         prune.global_unstructured(layers, prune.L1Unstructured, amount=self.share)
         for module, name in layers:
             prune.remove(module, name)  # type: ignore[no-untyped-call]  # the mask into the weights

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import save_file
 
 from builder.advice import int8_advice
 from builder.artifact import Artifact
@@ -176,3 +179,53 @@ def test_a_graph_that_openvino_cannot_read_is_published_without_its_counts(tmp_p
     facts = graph_facts(artifact, 1)
     assert facts.operators == {"Gemm": 2, "Binarizer": 1}
     assert (facts.weights, facts.sparsity, facts.flops) == (None, None, None)
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(11, 6), (21, 14)])
+def test_an_old_or_new_onnx_file_becomes_one_that_all_steps_and_runtimes_take(
+    tmp_path: Path, opset: int, ir_version: int
+) -> None:
+    spec = onnx_spec(tmp_path / "model", variants="onnx_fp32, onnx_int8_static, openvino_int8", max_drop="20pt")
+    path = tmp_path / "model" / "model.onnx"
+    model = onnx.load(path)
+    model.ir_version, model.opset_import[0].version = ir_version, opset
+    onnx.save(model, path)
+    rows = build([spec], BuildOptions(tmp_path / "r", tmp_path / "a"), Listener()).models[0].rows
+    assert [(row.status, row.reason) for row in rows] == [("published", "")] * 3
+    for row in rows[:2]:
+        stored = onnx.load(tmp_path / "r" / row.triton_name / "1" / "model.onnx")
+        assert stored.ir_version <= 10
+        assert 14 <= stored.opset_import[0].version <= 21
+
+
+RECURRENT = """
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.LSTM(4, 6, batch_first=True)
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        y = self.cells(x.reshape(-1, 2, 4))[0]
+        return self.head(self.attention(y, y, y)[0][:, -1])
+"""
+
+
+def test_a_recurrent_network_is_pruned_whole_and_not_half_counted(tmp_path: Path) -> None:
+    path = torch_spec(tmp_path / "model", variants="torch_fp32, onnx_fp32, pruned_onnx_fp32", max_drop="100pt")
+    (tmp_path / "model" / "factory.py").write_text(RECURRENT + "\n\nmake = Net\n")
+    scope: dict[str, Any] = {}
+    exec(RECURRENT, scope)
+    torch.manual_seed(0)
+    save_file(scope["Net"]().state_dict(), tmp_path / "model" / "tiny.safetensors")
+    rows = build([path], BuildOptions(tmp_path / "r", tmp_path / "a"), Listener()).models[0].rows
+    assert [(row.status, row.reason) for row in rows] == [("published", "")] * 3
+    assert [(row.graph.weights, row.graph.flops) for row in rows if row.graph] == [(None, None)] * 3
+    pruned = run_recipe((PruneMagnitude(share=0.5),), source_artifact(load_spec(path), tmp_path / "c"), tmp_path / "c")
+    state = load_torch(load_spec(path), pruned.path).state_dict()
+    weights = [value for name, value in state.items() if "weight" in name]
+    assert sum(int((w == 0).sum()) for w in weights) == sum(w.numel() for w in weights) // 2

@@ -8,14 +8,15 @@ from core.results import (
     GraphFacts,
     LoadReport,
     LoadWindow,
-    Machine,
     MetricValue,
     ModelBuild,
+    ServedAccuracy,
     ServerDelta,
     Summary,
-    SummaryRow,
+    Timing,
     Verdict,
 )  # fmt: skip
+from trident.summary import summarize
 
 # variant, status, accuracy, SQNR in dB, p50 in ms, samples/s, bytes, dominated
 ROWS = (
@@ -37,23 +38,17 @@ def report_data() -> tuple[ModelBuild, LoadReport, Summary]:
     built = tuple(_build_row(row) for row in ROWS)
     build = ModelBuild(
         model="fashion", spec="examples/fashion/model.yaml", source_sha256="a" * 64, baseline_variant="torch_fp32",
-        evaluation_samples=2000, original=ORIGINAL, advice=("VNNI: INT8 should pay.",), rows=built, stale=(),
+        evaluation_samples=2000, original=ORIGINAL, original_runtime="eager PyTorch", original_parameters=296_000,
+        advice=("VNNI: INT8 should pay.",), rows=built, stale=(),
     )  # fmt: skip
     windows = tuple(w for row in ROWS for protocol in ("http", "grpc") for w in _windows(row, protocol))
     load = LoadReport(
         created_at="2026-11-25T00:00:00Z", model="fashion", server_version="2.51.0", url="127.0.0.1:8000",
-        windows=windows, accuracy=(), resident_bytes={},
+        windows=windows, accuracy=tuple(_served(row) for row in ROWS if row[4]),
+        resident_bytes={row[0]: 90_000_000 + row[6] * 10 for row in ROWS if row[4]},
     )  # fmt: skip
-    machine = Machine(
-        cpu_model="Example CPU", cores=2, memory_bytes=8 * 10**9, isa_flags=("avx2", "avx512_vnni"), system="Linux",
-        python="3.11",
-    )  # fmt: skip
-    summary = Summary(
-        created_at="2026-11-25T00:00:00Z", model="fashion", machine=machine, versions={"onnxruntime": "1.23"},
-        server_version="2.51.0", baseline_variant="torch_fp32", evaluation_samples=2000, latency_users=4,
-        rows=tuple(_summary_row(row) for row in ROWS),
-        commands=("trident build examples/fashion/model.yaml", "trident loadtest fashion --users 1 4 16"),
-    )  # fmt: skip
+    commands = ("trident build examples/fashion/model.yaml", "trident loadtest fashion --users 1 4 16")
+    summary = summarize(build, load, "2026-11-25T00:00:00Z", commands=commands)
     return build, load, summary
 
 
@@ -72,9 +67,22 @@ def _build_row(row: tuple) -> BuildRow:
         operators={"Conv": 9, "Relu": 8}, executed={"Convolution": 9}, executed_precisions={"i8": 9},
     )  # fmt: skip
     reason = "" if gap else "max_drop: lost 2.50 points, at most 1.00 allowed"
+    place = [row[0] for row in ROWS].index(name) + 1
+    timing = Timing(
+        time_ms=1.25 / place, original_time_ms=2.5, speedup=2.0 * place, calls=99,
+        speedup_ci95=(1.9 * place, 2.1 * place),
+    )  # fmt: skip
     return BuildRow(
         variant=name, status=status, reason=reason, triton_name=f"fashion_{name}", accuracy=accuracy, size_bytes=size,
-        dominated=dominated, verdict=verdict, graph=graph,
+        dominated=dominated, verdict=verdict, graph=graph, timing=timing, time_ms=timing.time_ms,
+        speedup=timing.speedup, compression=1_190_000 / size, retention=accuracy / ORIGINAL.value,
+    )  # fmt: skip
+
+
+def _served(row: tuple) -> ServedAccuracy:
+    return ServedAccuracy(
+        variant=row[0], triton_name=f"fashion_{row[0]}", protocol="http", samples=2000, failures=0, agreement=1.0,
+        metric=MetricValue(name="top1", value=row[2] - 0.0005, ci95=(0.9, 0.95), samples=2000),
     )  # fmt: skip
 
 
@@ -82,10 +90,11 @@ def _windows(row: tuple, protocol: str) -> list[LoadWindow]:
     name, _, accuracy, _, p50, rate, _, _ = row
     if p50 is None:
         return []
+    speed = 1.5 if protocol == "grpc" else 1.0
     return [
         LoadWindow(
             variant=name, triton_name=f"fashion_{name}", protocol=protocol, users=users, pass_number=1, seconds=4,
-            requests=1000, failures=0, throughput_rps=rate * share, p50_ms=p50 * wait, p95_ms=p50 * wait * 1.5,
+            requests=1000, failures=0, throughput_rps=rate * share * speed, p50_ms=p50 * wait, p95_ms=p50 * wait * 1.5,
             p99_ms=p50 * wait * 2, mean_ms=p50 * wait * 1.1, accuracy=accuracy,
             server=ServerDelta(
                 requests=1000, failures=0, executions=500, mean_batch=2, queue_ms=p50 * 0.2, compute_ms=p50 * 0.4
@@ -93,14 +102,3 @@ def _windows(row: tuple, protocol: str) -> list[LoadWindow]:
         )
         for users, share, wait in ((1, 0.5, 0.6), (4, 0.85, 1.0), (16, 1.0, 3.2))
     ]  # fmt: skip
-
-
-def _summary_row(row: tuple) -> SummaryRow:
-    name, status, accuracy, sqnr, p50, rate, size, dominated = row
-    served = {} if p50 is None else {"p50_ms": p50, "p95_ms": p50 * 1.5, "p99_ms": p50 * 2, "throughput_rps": rate}
-    return SummaryRow(
-        variant=name, status=status, reason="too inaccurate" if status == "rejected" else "", accuracy=accuracy,
-        size_bytes=size, sqnr_db=sqnr, dominated=dominated, retention=accuracy / ORIGINAL.value,
-        resident_bytes=None if p50 is None else 90_000_000 + size * 10,
-        throughput_gain=None if rate is None else rate / 1208, **served,
-    )  # fmt: skip

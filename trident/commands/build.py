@@ -12,7 +12,7 @@ from rich.table import Table
 from builder.build import BuildOptions, Listener, build
 from core.results import BuildRow, ModelBuild
 from trident.console import megabytes, number, percent, progress, result_console
-from trident.summary import unsteady_speedup
+from trident.summary import undecided, unsteady_speedup
 
 MARKS = {"published": "[green]+[/]", "rejected": "[yellow]o[/]", "unavailable": "[dim]-[/]", "failed": "[red]x[/]"}
 
@@ -65,7 +65,9 @@ def build_table(model: ModelBuild) -> Table:
     for row in model.rows:
         table.add_row(
             row.variant,
-            f"{row.status}, dominated" if row.dominated else row.status,
+            ", ".join(
+                [row.status, *(["dominated"] if row.dominated else []), *(["undecided"] if undecided(row) else [])]
+            ),
             percent(row.accuracy),
             number(row.time_ms, ".3f"),
             megabytes(row.size_bytes),

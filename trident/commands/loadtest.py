@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from client.transport import ProtocolName
-from core.errors import InputError, LoadTestError, UsageError
+from core.errors import InputError, LoadTestError, RepositoryError, UsageError
 from core.files import write_atomically
 from core.machine import now
 from core.results import LoadReport, ModelBuild
@@ -24,7 +24,7 @@ from loadtest.plan import LoadPlan, Target
 from loadtest.protocols import no_memory
 from trident import report
 from trident.console import progress, result_console
-from trident.summary import remarks, summarize, summary_table
+from trident.summary import caveats, left_out, summarize, summary_table
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,10 +34,11 @@ def run(options: argparse.Namespace) -> int:
     if not targets:
         raise InputError(f"no variant of {model.model} is published; see the reasons in `trident build`")
     out = options.out or options.artifacts / model.model / "loadtest"
+    _make(out)
     with _server(options, targets) as place:
         plans = [_plan(options, model, targets, protocol, url) for protocol, url in place.urls.items()]
         load = _run_with_progress(plans, out, place.read_memory)
-    summary = summarize(model, load, now(), _commands(options, model, out))
+    summary = summarize(model, load, now(), not (options.url or options.grpc_url), _commands(options, model, out))
     write_atomically(out / "summary.json", summary.to_json())
     report.write(out / "report.html", model, load, summary)
     if options.json:
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         console = result_console()
         console.print(summary_table(summary))
-        for remark in remarks(summary, load):
+        for remark in (*left_out(summary), *caveats(summary, load)):
             console.print(f"! {remark}", soft_wrap=True, markup=False)
         console.print(f"Written: {out / 'summary.json'}, {out / 'load.json'}, {out / 'requests.csv'}")
         console.print(f"The report, for any browser: {out / 'report.html'}")
@@ -55,15 +56,34 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _make(folder: Path) -> None:
+    """Makes the folder of the results before anything is measured. Raises RepositoryError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "plan.json", b"{}\n")
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        raise RepositoryError(f"{folder} cannot be written ({why}); name another folder with --out") from error
+
+
 def _commands(options: argparse.Namespace, model: ModelBuild, out: Path) -> tuple[str, ...]:
     """What to type to do the same again."""
-    addresses = [("--url", options.url), ("--grpc-url", options.grpc_url)]
+    addresses = [(name, url) for name, url in (("--url", options.url), ("--grpc-url", options.grpc_url)) if url]
     load = [
-        "trident", "loadtest", model.model, *(word for pair in addresses if pair[1] for word in pair), "--protocols", *options.protocols, "--users", *map(str, options.users),
+        "trident", "loadtest", model.model, *(word for pair in addresses for word in pair),
+        "--protocols", *options.protocols, "--users", *map(str, options.users),
         "--seconds", f"{options.seconds:g}", "--passes", str(options.passes), "--seed", str(options.seed),
-        "--out", str(out),
+        "--out", str(out), *_places(options),
     ]  # fmt: skip
-    return f"trident build {model.spec}", shlex.join(load)
+    build = ["trident", "build", model.spec, *_places(options)]
+    return shlex.join(build), shlex.join(load)
+
+
+def _places(options: argparse.Namespace) -> list[str]:
+    """The folders, where they are not the usual ones."""
+    usual = {"repository": Path("model_repository"), "artifacts": Path("artifacts")}
+    named = {name: getattr(options, name) for name in usual if getattr(options, name) != usual[name]}
+    return [word for name, path in named.items() for word in (f"--{name}", str(path))]
 
 
 def find_build(artifacts: Path, name: str | None) -> ModelBuild:

@@ -25,6 +25,11 @@ def run(options: argparse.Namespace) -> int:
     load, summary = _read(LoadReport, folder / "load.json"), _read(Summary, folder / "summary.json")
     if summary.model != build.model:
         raise InputError(f"{folder} holds a load test of {summary.model}, not of {build.model}; name it with --from")
+    if _differs(build, summary):
+        raise InputError(
+            f"{path} was built after the load test in {folder}, and differs from what was loaded; run "
+            f"`trident loadtest {build.model}` again"
+        )
     out = options.out or folder / "report.html"
     try:
         write(out, build, load, summary)
@@ -35,6 +40,13 @@ def run(options: argparse.Namespace) -> int:
     else:
         result_console().print(f"Written: {out}", soft_wrap=True, markup=False)
     return 0
+
+
+def _differs(build: ModelBuild, summary: Summary) -> bool:
+    """Whether the build is another than the one that was loaded. Times may have been measured again."""
+    built = [(row.variant, row.status, row.accuracy, row.size_bytes) for row in build.rows]
+    loaded = [(row.variant, row.status, row.accuracy, row.size_bytes) for row in summary.rows]
+    return build.source_sha256 != summary.source_sha256 or built != loaded
 
 
 def _build_file(artifacts: Path, name: str | None) -> tuple[Path, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.results import (
     BuildRow,
+    Gate,
     GraphFacts,
     LoadReport,
     LoadWindow,
@@ -11,9 +12,10 @@ from core.results import (
     ModelBuild,
     ServedAccuracy,
     Summary,
+    Timing,
     Verdict,
 )
-from trident.summary import remarks, summarize
+from trident.summary import caveats, left_out, summarize, summary_table
 
 METRIC = MetricValue(name="top1", value=0.9, ci95=(0.88, 0.92), samples=2000)
 VERDICT = Verdict(
@@ -28,7 +30,7 @@ ROWS = (
 )
 BUILD = ModelBuild(
     model="m", spec="m.yaml", source_sha256="0" * 64, baseline_variant="torch_fp32", evaluation_samples=2000,
-    original=METRIC, rows=ROWS, stale=(),
+    original=METRIC, original_runtime="eager PyTorch", rows=ROWS, stale=(),
 )  # fmt: skip
 
 
@@ -96,18 +98,40 @@ def test_a_variant_without_grpc_has_no_figures_for_it() -> None:
     assert (row.throughput_rps, row.grpc_p50_ms, row.grpc_throughput_rps) == (400.0, None, None)
 
 
-def test_grpc_alone_leaves_the_http_figures_empty() -> None:
-    row = summary(load((window("torch_fp32", "grpc", 4, 50, 5.0),))).rows[0]
-    assert (row.p50_ms, row.throughput_rps, row.grpc_p50_ms, row.failures) == (None, None, 5.0, 0)
+def test_grpc_alone_is_what_the_table_shows_and_says() -> None:
+    found = summary(load((window("torch_fp32", "grpc", 4, 50, 5.0),)))
+    row = found.rows[0]
+    assert found.protocol == "grpc"
+    assert (row.p50_ms, row.throughput_rps, row.grpc_p50_ms, row.failures) == (5.0, 50.0, 5.0, 0)
+    assert "both over gRPC with" in str(summary_table(found).caption)
+
+
+def test_a_loss_that_straddles_the_limit_is_told_of() -> None:
+    gate = Gate(name="max_drop", limit=0.01, value=0.008, ci95=(0.002, 0.014), undecided=True, passed=True)
+    unsure = ROWS[0].model_copy(update={"verdict": VERDICT.model_copy(update={"gates": (gate,)})})
+    report = load(WINDOWS)
+    found = summarize(BUILD.model_copy(update={"rows": (unsure,)}), report, "now")
+    assert "torch_fp32 passed its gate, but the interval of its loss straddles the limit: undecided" in caveats(
+        found, report
+    )
+    assert not any("undecided" in sentence for sentence in caveats(summary(report), report))
+
+
+def test_a_speed_up_measured_on_a_busy_machine_is_told_of() -> None:
+    report = load(WINDOWS)
+    for disturbed, interval, told in ((False, (3.9, 4.1), 0), (True, (3.9, 4.1), 1), (False, (2.0, 9.0), 1)):
+        timing = Timing(time_ms=1, original_time_ms=4, speedup=4, speedup_ci95=interval, disturbed=disturbed, calls=9)
+        row = ROWS[0].model_copy(update={"timing": timing, "speedup": 4.0})
+        found = summarize(BUILD.model_copy(update={"rows": (row,)}), report, "now")
+        assert sum("not to be relied on" in sentence for sentence in caveats(found, report)) == told
 
 
 def test_a_rejected_variant_stays_with_its_reason() -> None:
     report = load(WINDOWS)
     row = summary(report).rows[2]
     assert (row.status, row.reason, row.throughput_rps, row.failures) == ("rejected", "2.1pt lost", None, None)
-    found = remarks(summary(report), report)
-    assert "openvino_int8 is rejected: 2.1pt lost" in found
-    assert "onnx_int8_dynamic is dominated: slower than the original" in found
+    assert left_out(summary(report)) == ["openvino_int8 is rejected: 2.1pt lost"]
+    assert "onnx_int8_dynamic is dominated: slower than the original" in caveats(summary(report), report)
 
 
 def test_remarks_on_what_was_served() -> None:
@@ -120,7 +144,7 @@ def test_remarks_on_what_was_served() -> None:
             accuracy("onnx_int8_dynamic", "grpc", agreement=0.9995),
         ),
     )
-    assert remarks(summary(report), report)[2:] == [
+    assert caveats(summary(report), report)[1:] == [
         "over gRPC, the load generator was at its limit, so throughput is a lower bound for torch_fp32",
         "torch_fp32 over HTTP: served accuracy is over the first 812 of 2000 samples, since it is slow",
         "torch_fp32 over gRPC: served answers differ from in-process ones on 1.00% of samples",
