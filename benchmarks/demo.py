@@ -7,45 +7,51 @@ Each claim's interval comes from ratios within one pass (variants side by side, 
 from __future__ import annotations
 
 import argparse
-import random
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from statistics import fmean, median
+from typing import Literal
 
 from core.files import write_atomically
+from core.intervals import median_interval, steady
 from core.machine import now
-from core.results import Benchmark, BuildReport, Claim, LoadReport, LoadWindow, Summary
+from core.results import Benchmark, BuildReport, BuildRow, Claim, LoadReport, LoadWindow, Summary, Timing
 from trident.console import megabytes, number, percent
 from trident.summary import COLUMNS
 
 HERE = Path(__file__).parent
 SPEC = HERE.parent / "examples/fashion/model.yaml"
 BEGIN, END = "<!-- demo: begin (written by `make bench-demo`) -->", "<!-- demo: end -->"
+Better = Literal["higher", "lower"]
+DEMO = ["--seconds", "1"]  # as in the Makefile
+OWN_FP32 = {
+    "onnx_int8_dynamic": "onnx_fp32", "onnx_int8_static": "onnx_fp32",
+    "openvino_int8": "openvino_fp32", "pruned_openvino_int8": "openvino_fp32",
+}  # fmt: skip
 TRIDENT = [sys.executable, "-m", "trident.main"]
 
 
-def bootstrap(values: list[float], rounds: int = 4000) -> tuple[float, float]:
-    """95% interval of the median of a few measurements."""
-    chance = random.Random(1)
-    medians = sorted(median(chance.choices(values, k=len(values))) for _ in range(rounds))
-    return medians[round(0.025 * rounds)], medians[round(0.975 * rounds) - 1]
-
-
-def claim(name: str, values: list[float], unit: str, target: float, better: str = "higher") -> Claim:
+def claim(name: str, values: list[float], unit: str, target: float, better: Better = "higher") -> Claim:
     """A claim over repeated measurements. A single one has no interval, and so does not hold."""
-    low, high = bootstrap(values)
+    low, high = median_interval(values)
     met = low >= target if better == "higher" else high <= target
     return Claim(
-        id=name, value=median(values), ci95=(low, high), unit=unit, target=target, better=better,  # type: ignore[arg-type]
+        id=name, value=median(values), ci95=(low, high), unit=unit, target=target, better=better,
         holds=met and len(values) > 1,
     )  # fmt: skip
 
 
+def counted(name: str, value: float, unit: str, target: float, better: Better) -> Claim:
+    """A claim over something that is counted or was run once, which therefore has no interval."""
+    holds = value >= target if better == "higher" else value <= target
+    return Claim(id=name, value=value, ci95=(value, value), unit=unit, target=target, better=better, holds=holds)
+
+
 def gains(windows: tuple[LoadWindow, ...], variant: str, baseline: str) -> list[float]:
-    """Best throughput of a variant over the baseline's best, pass by pass, both over HTTP."""
+    """Best throughput of a variant over the baseline's best, pass by pass."""
 
     def best(number_: int, name: str) -> float:
         return max(
@@ -57,27 +63,21 @@ def gains(windows: tuple[LoadWindow, ...], variant: str, baseline: str) -> list[
 
 
 def measure(passes: int, seconds: float, builds: int) -> Benchmark:
-    """Builds, rebuilds and loads; gives the figures."""
-    speedups, colds, warms, drops = [], [], [], []
+    """Builds, rebuilds and loads; gives the figures. Raises SystemExit if the machine was too busy to be believed."""
+    reports, colds, warms = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for build in range(builds):
             where = ["--repository", f"{folder}/r{build}", "--artifacts", f"{folder}/a{build}"]
             colds.append(_run([*TRIDENT, "build", str(SPEC), *where]))
             warms += [_run([*TRIDENT, "build", str(SPEC), *where]) for _ in range(3)]
             report = BuildReport.model_validate_json(Path(folder, f"a{build}", "build-report.json").read_bytes())
-            row = next(row for row in report.models[0].rows if row.variant == "openvino_int8")
-            assert row.speedup is not None and row.verdict is not None
-            speedups.append(row.speedup)
-            drops.append(row.verdict)
+            reports.append({row.variant: row for row in report.models[0].rows})
+        demo_s = colds[-1] + _run([*TRIDENT, "loadtest", *where, *DEMO, "--out", f"{folder}/demo"])
         out = Path(folder, "out")
-        load_options = ["--passes", str(passes), "--seconds", str(seconds), "--out", str(out)]
+        load_options = ["--protocols", "http", "--passes", str(passes), "--seconds", str(seconds), "--out", str(out)]
         _run([*TRIDENT, "loadtest", *where, *load_options])
         summary = Summary.model_validate_json((out / "summary.json").read_bytes())
         load = LoadReport.model_validate_json((out / "load.json").read_bytes())
-    worst = max(drops, key=lambda verdict: verdict.drop)
-    served = next(found for found in load.accuracy if found.variant == "openvino_int8")
-    loss = tuple(100 * bound for bound in worst.drop_ci95)
-    failures = sum(row.failures or 0 for row in summary.rows)
     return Benchmark(
         created_at=now(),
         command="make bench-demo",
@@ -87,25 +87,49 @@ def measure(passes: int, seconds: float, builds: int) -> Benchmark:
         rows=summary.rows,
         windows=load.windows,
         claims=(
-            claim("int8_speedup_in_process", speedups, "x over eager PyTorch, batch 1", 3.0),
-            claim("int8_gain_served", gains(load.windows, "openvino_int8", "torch_fp32"), "x over torch_fp32", 2.0),
-            Claim(
-                id="int8_points_lost", value=100 * worst.drop, ci95=(loss[0], loss[1]), unit="points of top-1",
-                target=1.0, better="lower", holds=loss[1] <= 1.0,
-            ),
-            Claim(
-                id="int8_served_agreement", value=served.agreement or 0.0, ci95=(served.agreement or 0.0,) * 2,
-                unit="share of all evaluation samples (a count, not a sample)", target=0.999, better="higher",
-                holds=(served.agreement or 0.0) >= 0.999,
-            ),
-            Claim(
-                id="failed_requests", value=failures, ci95=(failures, failures), unit="requests (a count)",
-                target=0, better="lower", holds=failures == 0,
-            ),
-            claim("cold_build_s", colds, "s", 60.0, "lower"),
+            *_claims(reports, summary, load),
+            claim("cold_build_s", colds, "s, all nine", 90.0, "lower"),
             claim("unchanged_rebuild_s", warms, "s", 5.0, "lower"),
+            counted("demo_s", demo_s, "s, one run of what `make demo` does, installation apart", 300.0, "lower"),
         ),
+    )
+
+
+def _claims(reports: list[dict[str, BuildRow]], summary: Summary, load: LoadReport) -> tuple[Claim, ...]:
+    """What the variants are said to reach. The one served best is chosen once, by its mean over all passes, among those
+    whose loss surely is at most a point."""
+    timings = {name: [_timing(report[name]) for report in reports] for name in reports[0]}
+    quickest = max(timings, key=lambda name: median(timing.speedup for timing in timings[name]))
+    verdicts = {name: row.verdict for name, row in reports[-1].items() if row.verdict}
+    able = [row for row in summary.rows if row.throughput_rps and verdicts[row.variant].drop_ci95[1] <= 0.01]
+    best = max(able, key=lambda row: row.throughput_rps or 0).variant
+    lost = verdicts[best]
+    size = {name: row.size_bytes or 0 for name, row in reports[-1].items()}
+    smallest = min(size[base] / size[name] for name, base in OWN_FP32.items())
+    agreed = min(
+        found.agreement or 0.0 for found in load.accuracy if found.protocol == "http" and "dynamic" not in found.variant
+    )
+    return (
+        claim(
+            "best_speedup_in_process", [timing.speedup for timing in timings[quickest]],
+            f"x over eager PyTorch at batch 1, {quickest}", 5.0,
+        ),
+        claim("best_gain_served", gains(load.windows, best, "torch_fp32"), f"x over torch_fp32, {best}", 2.0),
+        Claim(
+            id="best_points_lost", value=100 * lost.drop, unit=f"points of top-1, {best}", target=1.0, better="lower",
+            ci95=(100 * lost.drop_ci95[0], 100 * lost.drop_ci95[1]), holds=100 * lost.drop_ci95[1] <= 1.0,
+        ),
+        counted("int8_files_smaller", smallest, "x, the least of four, each over its own FP32", 3.0, "higher"),
+        counted("served_agreement", agreed, "share of samples, the least (dynamic INT8 apart)", 0.999, "higher"),
+        counted("failed_requests", sum(row.failures or 0 for row in summary.rows), "requests", 0, "lower"),
     )  # fmt: skip
+
+
+def _timing(row: BuildRow) -> Timing:
+    timing = row.timing
+    if timing is None or timing.disturbed or not steady(timing.speedup_ci95):
+        raise SystemExit(f"the speed-up of {row.variant} is not steady ({timing}): run this on a quiet machine")
+    return timing
 
 
 def _run(command: list[str]) -> float:
@@ -143,7 +167,7 @@ def readme_table(benchmark: Benchmark) -> str:
     ]
     for c in benchmark.claims:
         bound = f"{'at least' if c.better == 'higher' else 'at most'} {c.target:g}"
-        interval = f"{c.ci95[0]:.3g} to {c.ci95[1]:.3g}"
+        interval = f"{c.ci95[0]:.3g} to {c.ci95[1]:.3g}" if c.ci95[0] < c.ci95[1] else "-"
         lines.append(f"| {c.id} ({c.unit}) | {c.value:.3g} | {interval} | {bound} | {'yes' if c.holds else '**no**'} |")
     return "\n".join(lines)
 
@@ -159,7 +183,7 @@ def main() -> None:
     """Measures, or with `--readme` only rewrites the README from the committed file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--passes", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--builds", type=int, default=3)
     parser.add_argument("--readme", action="store_true", help="measure nothing, rewrite README.md from demo.json")
     options = parser.parse_args()

@@ -47,7 +47,7 @@ def test_the_commands_say_where_and_how() -> None:
     build, load = _commands(options, report_data()[0], Path("out"))
     assert build == "trident build examples/fashion/model.yaml --artifacts 'my files'"
     assert load == (
-        "trident loadtest fashion --url a:1 --protocols http grpc --users 1 2 --seconds 1.5 --passes 2 --seed 0 "
+        "trident loadtest fashion --url a:1 --protocols http grpc --users 1 2 --seconds 1.5 --passes 2 --seed 1 "
         "--out out --artifacts 'my files'"
     )
 
