@@ -72,7 +72,7 @@ def measure(passes: int, seconds: float, builds: int) -> Benchmark:
             warms += [_run([*TRIDENT, "build", str(SPEC), *where]) for _ in range(3)]
             report = BuildReport.model_validate_json(Path(folder, f"a{build}", "build-report.json").read_bytes())
             reports.append({row.variant: row for row in report.models[0].rows})
-        demo_s = colds[-1] + _run([*TRIDENT, "loadtest", *where, *DEMO, "--out", f"{folder}/demo"])
+        demos = [cold + _run([*TRIDENT, "loadtest", *where, *DEMO, "--out", f"{folder}/demo"]) for cold in colds[-2:]]
         out = Path(folder, "out")
         load_options = ["--protocols", "http", "--passes", str(passes), "--seconds", str(seconds), "--out", str(out)]
         _run([*TRIDENT, "loadtest", *where, *load_options])
@@ -90,7 +90,7 @@ def measure(passes: int, seconds: float, builds: int) -> Benchmark:
             *_claims(reports, summary, load),
             claim("cold_build_s", colds, "s, all nine", 90.0, "lower"),
             claim("unchanged_rebuild_s", warms, "s", 5.0, "lower"),
-            counted("demo_s", demo_s, "s, one run of what `make demo` does, installation apart", 300.0, "lower"),
+            claim("demo_s", demos, "s, what `make demo` does, installation apart", 300.0, "lower"),
         ),
     )
 
