@@ -254,6 +254,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         verdict=verdict,
         timing=built.timing,
         graph=built.graph,
+        layers=built.layers,
         history=artifact.history,
     )
     if not verdict.passed:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
@@ -17,6 +17,10 @@ VariantId = Literal[
     "openvino_fp32", "openvino_fp16", "openvino_int8",
     "pruned_onnx_fp32", "pruned_openvino_int8",
 ]  # fmt: skip
+DEFAULT_VARIANTS: tuple[VariantId, ...] = (
+    "torch_fp32", "onnx_fp32", "onnx_int8_dynamic", "onnx_int8_static", "openvino_fp32", "openvino_fp16",
+    "openvino_int8", "pruned_onnx_fp32", "pruned_openvino_int8",
+)  # fmt: skip
 Positive = Annotated[int, Field(ge=1)]
 TAKEN_NAMES = ("cache", "demo", "server")  # folders of `artifacts/`, where each model has one of its own name
 
@@ -160,7 +164,7 @@ class ModelSpec(SpecModel):
     labels: Annotated[tuple[str, ...], Field(description="the classes' names, for `trident infer`")] = ()
     variants: Annotated[
         tuple[VariantId, ...], Field(min_length=1, description="which to build, each once; docs/variants.md has them")
-    ] = get_args(VariantId)
+    ] = DEFAULT_VARIANTS
     target: Annotated[
         Literal["wheel", "nvidia"],
         Field(description="the server that config.pbtxt is written for: the embedded one, or a current NVIDIA image"),

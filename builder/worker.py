@@ -23,6 +23,7 @@ import numpy as np
 from builder.artifact import Artifact
 from builder.data import check_data, load_samples
 from builder.errors import CheckpointError, StepError
+from builder.layers import read_layers
 from builder.recipes import Recipe
 from builder.source import source_artifact
 from builder.spec import ModelSpec
@@ -30,7 +31,7 @@ from builder.step import run_recipe
 from core.errors import TridentError
 from core.files import write_atomically
 from core.machine import cores
-from core.results import GraphFacts, MetricValue, Timing, Verdict
+from core.results import GraphFacts, LayerNoise, MetricValue, Timing, Verdict
 from core.samples import GOLDEN_ROWS, SamplePackInfo, pack_bytes, read_pack, write_pack
 
 T = TypeVar("T")
@@ -57,6 +58,7 @@ class Built:
     verdict: Verdict
     timing: Timing
     graph: GraphFacts
+    layers: tuple[LayerNoise, ...]
     golden: bytes
     golden_tolerance: dict[str, float]
     opset: int | None
@@ -135,6 +137,7 @@ def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha2
         verdict=verdict,
         timing=time_pair(original, variant, pack.inputs),
         graph=graph_facts(artifact, cores()),
+        layers=read_layers(artifact.folder),
         golden=pack_bytes(take(pack.inputs, rows), take(outputs, rows)),
         golden_tolerance={
             name: recipe.tolerance * max(SMALLEST, float(np.abs(value).max())) for name, value in outputs.items()

@@ -98,6 +98,15 @@ class Timing(ResultModel):
     calls: int
 
 
+class LayerNoise(ResultModel):
+    """What INT8 in one layer alone does to the network, found by the doctor on calibration samples."""
+
+    layer: Annotated[str, Field(description="the operator's name in the graph before quantization")]
+    operator: str
+    sqnr_db: Annotated[float, Field(description="of the worst output, with only this layer in INT8")]
+    kept_float: Annotated[bool, Field(description="left in floating point in the variant")]
+
+
 class Passport(ResultModel):
     """Lies beside each published version as `passport.json`: where it comes from and what it needs."""
 
@@ -145,6 +154,7 @@ class BuildRow(ResultModel):
     verdict: Verdict | None = None
     timing: Timing | None = None
     graph: GraphFacts | None = None
+    layers: Annotated[tuple[LayerNoise, ...], Field(description="worst first; of mixed precision only")] = ()
     history: tuple[str, ...] = ()
     build_seconds: float = 0.0
 
