@@ -41,6 +41,7 @@ class OriginalRecord(ResultModel):
     key: Sha256
     metric: MetricValue
     parameters: int | None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,12 @@ class BuildOptions:
 @dataclass(frozen=True)
 class Listener:
     """Told of progress: `on_start(model, what)`, `on_row(model, row)`, and before any INT8 variant is built
-    `on_advice(model, sentences)`."""
+    `on_advice(model, sentences)`; `on_warning(model, sentences)` of what most likely is a mistake."""
 
     on_start: Callable[[str, str], None] = lambda model, what: None  # noqa: ARG005
     on_row: Callable[[str, BuildRow], None] = lambda model, row: None  # noqa: ARG005
     on_advice: Callable[[str, tuple[str, ...]], None] = lambda model, sentences: None  # noqa: ARG005
+    on_warning: Callable[[str, tuple[str, ...]], None] = lambda model, sentences: None  # noqa: ARG005
 
 
 @dataclass
@@ -121,6 +123,8 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
     advice = int8_advice(isa_flags()) if any("int8" in variant for variant in spec.variants) else ()
     try:
         original = _original(builder)
+        if original.warnings:
+            listener.on_warning(spec.name, original.warnings)
         if advice:
             listener.on_advice(spec.name, advice)
         rows = []
@@ -140,6 +144,7 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
         original_runtime="ONNX Runtime" if spec.checkpoint.onnx else "eager PyTorch",
         original_parameters=original.parameters,
         advice=advice,
+        warnings=original.warnings,
         rows=_relative(rows, baseline),
         stale=_stale(builder),
     )
@@ -159,7 +164,9 @@ def _original(builder: _ModelBuilder) -> OriginalRecord:
         pass  # not there, or not whole: made again
     builder.listener.on_start(builder.spec.name, "the original")
     found = builder.workshop.run(examine_original, builder.spec, builder.place)
-    record = OriginalRecord(key=builder.keys.base, metric=found.metric, parameters=found.parameters)
+    record = OriginalRecord(
+        key=builder.keys.base, metric=found.metric, parameters=found.parameters, warnings=found.warnings
+    )
     write_atomically(path, record.to_json())
     return record
 
@@ -261,7 +268,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         if builder.options.retire:
             _retire(builder, name)
         gate = next(gate for gate in verdict.gates if not gate.passed)
-        reason = f"loses {gate.value * 100:.2f} points of {verdict.metric.name}, {gate.limit * 100:g} are allowed"
+        reason = f"loses {gate.value * 100:.2f} points of {verdict.metric.name}, {gate.limit * 100:.4g} are allowed"
         if gate.undecided:
             low, high = (100 * bound for bound in gate.ci95)
             reason += f"; undecided: the 95% interval is {low:.2f} to {high:.2f}, more evaluation samples would tell"
@@ -321,13 +328,19 @@ def _relative(rows: list[BuildRow], baseline: str) -> tuple[BuildRow, ...]:
         update: dict[str, float | bool] = {}
         if base_size and row.size_bytes:
             update["compression"] = base_size / row.size_bytes
-        if row.verdict and row.verdict.baseline.value:
-            update["retention"] = row.verdict.metric.value / row.verdict.baseline.value
+        if row.verdict and (retention := _retention(row.verdict.metric, row.verdict.baseline)) is not None:
+            update["retention"] = retention
         if row.timing and row.status == "published" and row.variant != baseline:
             update["dominated"] = not row.timing.disturbed and row.timing.speedup_ci95[1] < 1
         return row.model_copy(update=update)
 
     return tuple(filled(row) for row in rows)
+
+
+def _retention(metric: MetricValue, baseline: MetricValue) -> float | None:
+    """What is left of the original's score: 1 if all of it, whichever way is better."""
+    kept, whole = (metric.value, baseline.value) if metric.higher_is_better else (baseline.value, metric.value)
+    return kept / whole if whole else None
 
 
 def _stale(builder: _ModelBuilder) -> tuple[str, ...]:

@@ -14,9 +14,12 @@ from builder.errors import DataError
 from builder.spec import ModelSpec
 from core.errors import InputError
 from core.files import sha256_file, sha256_parts
+from core.results import MetricValue
 from core.samples import read_arrays
 from core.tensors import Arrays
-from core.transforms import apply_to_array
+from core.transforms import prepare
+
+FEW = 100  # calibration samples
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,15 @@ def load_samples(spec: ModelSpec, path: Path, labelled: bool = True) -> Samples:
         raise DataError(
             f"{path}: {counted!r} must be {'[n]' if labelled else '[n, ...]'} with n > 0, but it is {shape}"
         )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{path}: {counted!r} must hold whole numbers, but it is {labels.dtype}")
+    if labelled:
+        _check_labels(spec, path, labels)
     inputs: Arrays = {}
     for tensor in spec.inputs:
         array = arrays[tensor.name]
         if len(array) != len(labels):
             raise DataError(f"{path}: {tensor.name!r} has {len(array)} samples, {counted!r} {len(labels)}")
         try:
-            array = apply_to_array(spec.preprocess.get(tensor.name, ()), array)
+            array = prepare(spec.preprocess.get(tensor.name, ()), array, tensor.datatype.numpy)
         except InputError as error:
             raise DataError(f"{path}: {tensor.name!r}: {error}; correct the data or `preprocess`") from error
         try:
@@ -85,6 +88,15 @@ def load_samples(spec: ModelSpec, path: Path, labelled: bool = True) -> Samples:
     return Samples(inputs, labels)
 
 
+def _check_labels(spec: ModelSpec, path: Path, labels: NDArray[np.generic]) -> None:
+    """Raises DataError unless the labels are what the metric compares with."""
+    name, kind = spec.data.label, spec.metric.function.labels
+    if kind == "class" and not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{path}: {name!r} must hold whole numbers for {spec.metric.name}, but it is {labels.dtype}")
+    if not np.issubdtype(labels.dtype, np.number) or not np.isfinite(labels.astype(np.float64)).all():
+        raise DataError(f"{path}: {name!r} is {labels.dtype}, or holds NaN or infinity; it must hold finite numbers")
+
+
 def check_data(spec: ModelSpec, calibration: Samples, evaluation: Samples) -> None:
     """Raises DataError if the two sets share samples (accuracy would be flattered) or a label has no class."""
     shared = _digests(calibration) & _digests(evaluation)
@@ -93,16 +105,39 @@ def check_data(spec: ModelSpec, calibration: Samples, evaluation: Samples) -> No
             f"{len(shared)} samples stand in both {spec.data.calibration.name} and {spec.data.evaluation.name}; "
             f"calibrate on training data that the evaluation does not hold"
         )
+    if spec.metric.function.labels == "number":
+        return
     output = next(tensor for tensor in spec.outputs if tensor.name == spec.metric.output)
     sizes = [dim for dim in output.dims if isinstance(dim, int)]
     if len(sizes) < len(output.dims):  # a named axis: the count of classes varies
         return
-    classes = math.prod(sizes)
+    classes = max(2, math.prod(sizes))  # a single score tells two classes apart
     if not 0 <= int(evaluation.labels.min()) <= int(evaluation.labels.max()) < classes:
         raise DataError(
             f"{spec.data.evaluation}: labels go from {evaluation.labels.min()} to {evaluation.labels.max()}, "
             f"but output {output.name!r} has {classes} classes"
         )
+
+
+def warnings(spec: ModelSpec, calibration: Samples, original: MetricValue) -> tuple[str, ...]:
+    """What is allowed, and most likely a mistake: an original that only guesses, hardly any calibration samples."""
+    found = []
+    metric = spec.metric.function
+    output = next(tensor for tensor in spec.outputs if tensor.name == spec.metric.output)
+    classes = max(2, math.prod(dim for dim in output.dims if isinstance(dim, int)))
+    chance = {"top1": 1 / classes, "top5": min(1.0, 5 / classes), "auc": 0.5}.get(metric.name)
+    if chance is not None and chance < 1 and original.ci95[0] <= chance:
+        found.append(
+            f"the original itself scores {original.value:.1%}, and guessing scores {chance:.1%}: check `preprocess` "
+            f"(only uint8 is preprocessed, any other array is taken as ready), the order of the "
+            f"classes, and the checkpoint"
+        )
+    if len(calibration) < FEW:
+        found.append(
+            f"{spec.data.calibration.name} holds {len(calibration)} samples; static INT8 guesses its ranges from so "
+            f"few: give 300 or more"
+        )
+    return tuple(found)
 
 
 def _digests(samples: Samples) -> set[bytes]:

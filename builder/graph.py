@@ -106,8 +106,11 @@ def _openvino(artifact: Artifact, threads: int) -> GraphFacts:
         for layer in layers
     ]
     said = [(kind, precision) for kind, precision in said if kind not in NO_LAYERS]
+    computing = Counter(
+        precision for kind, precision in said if kind != "Reshape"
+    )  # which only looks at its input anew
     kernels, flops = _walk(artifact)
-    return _facts(kernels, flops, stored, Counter(kind for kind, _ in said), Counter(form for _, form in said))
+    return _facts(kernels, flops, stored, Counter(kind for kind, _ in said), computing)
 
 
 def _facts(

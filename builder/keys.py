@@ -37,10 +37,20 @@ def make_keys(spec: ModelSpec) -> Keys:
     source = source_sha256(spec)
     calibration, evaluation = data_sha256(spec)
     # Paths are left out: their contents are hashed, and the same model elsewhere is the same model.
-    wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data"})
+    wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data", "metric"})
     tools = json.dumps(versions(TOOLS), sort_keys=True)
     facts = f"{cores()} {isa_flags()} {_own_code()}"
-    return Keys(source, calibration, sha256_parts([source, calibration, evaluation, wishes, tools, facts]))
+    parts = [source, calibration, evaluation, wishes, _metric(spec), tools, facts]
+    return Keys(source, calibration, sha256_parts(parts))
+
+
+def _metric(spec: ModelSpec) -> str:
+    """The metric; of the user's own function its name and its file's content instead of the path."""
+    file, _, function = spec.metric.name.rpartition(":")
+    if not file:
+        return spec.metric.model_dump_json()
+    spec.metric.function  # noqa: B018  # raises, before anything is built, if it cannot be loaded
+    return f"{function} {sha256_file(Path(file))} {spec.metric.output} {spec.metric.higher_is_better}"
 
 
 def _own_code() -> str:

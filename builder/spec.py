@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-from core.metrics import METRICS
+from core.metrics import METRICS, Metric, get_metric
 from core.tensors import Axis, TensorSpec
 from core.transforms import Preprocess
 
@@ -83,31 +84,46 @@ class Data(SpecModel):
 
     calibration: Annotated[Path, Field(description="samples that choose the ranges of INT8; labels are not read")]
     evaluation: Annotated[Path, Field(description="labelled samples that every variant is judged on")]
-    label: Annotated[str, Field(description="name of the array of labels, whole numbers `[n]`")] = "label"
+    label: Annotated[
+        str, Field(description="name of the array of labels `[n]`: whole numbers, or what the metric takes")
+    ] = "label"
 
 
 class MetricSpec(SpecModel):
     """The task metric and the output that it judges."""
 
-    name: Annotated[Literal["top1", "top5"], Field(description="share of samples with the label among the best k")] = (
-        "top1"
-    )
-    output: Annotated[str, Field(description="name of the output with a score for each class")]
+    name: Annotated[
+        str,
+        Field(
+            description="`top1`, `top5`: share of samples with the label among the best k; `within2`: whose best class "
+            "is at most two from the label; `f1` (macro), `auc`; for numbers as labels `spearman`, `pearson`, `mae` "
+            "(mean absolute error); or `file.py:function` of your own, from output `[n, ...]` and labels `[n]` to a "
+            "number"
+        ),
+    ] = "top1"
+    output: Annotated[str, Field(description="name of the output that is judged: class scores, or the number")]
+    higher_is_better: Annotated[bool, Field(description="of a function of your own")] = True
+
+    @property
+    def function(self) -> Metric:
+        """What computes it. Raises InputError if it is a function of the user's that cannot be loaded."""
+        return get_metric(self.name, self.higher_is_better)
 
 
 class Gates(SpecModel):
-    """What a variant must keep to be published. `max_drop` is in points of the metric: `1pt` is 0.01."""
+    """What a variant must keep to be published. `max_drop` is in points of the metric, `1pt` being 0.01, or in percent
+    of what the original scores, which suits metrics without a scale of their own, such as `mae`."""
 
     max_drop: Annotated[
         str,
-        StringConstraints(pattern=r"^\d+(\.\d+)?pt$"),
-        Field(description="a variant that loses more points than this on the same samples is not published"),
+        StringConstraints(pattern=r"^\d+(\.\d+)?(pt|%)$"),
+        Field(description="a variant that loses more than this on the same samples is not published; `1pt`, or `2%`"),
     ] = "1pt"
 
-    @property
-    def max_drop_fraction(self) -> float:
-        """`max_drop` as a fraction of the metric's scale."""
-        return float(self.max_drop.removesuffix("pt")) / 100
+    def limit(self, original: float) -> float:
+        """`max_drop` in the metric's own unit, beside what the original scores."""
+        share = float(self.max_drop.rstrip("pt%")) / 100
+        return share * abs(original) if self.max_drop.endswith("%") else share
 
 
 class PostTransform(SpecModel):
@@ -197,12 +213,17 @@ class ModelSpec(SpecModel):
         outputs = {tensor.name for tensor in self.outputs}
         if self.metric.output not in outputs:
             raise ValueError(f"metric.output {self.metric.output!r} is not an output; outputs are {sorted(outputs)}")
+        classes = next(tensor.dims for tensor in self.outputs if tensor.name == self.metric.output)[-1]
+        if self.labels and isinstance(classes, int) and len(self.labels) != max(2, classes):
+            raise ValueError(f"there are {len(self.labels)} labels, but {self.metric.output!r} has {classes} classes")
         if unknown := set(self.preprocess) - {tensor.name for tensor in self.inputs}:
             raise ValueError(f"preprocess names {sorted(unknown)}, which are not inputs")
         if unknown := set(self.postprocess) - outputs:
             raise ValueError(f"postprocess names {sorted(unknown)}, which are not outputs")
-        if self.metric.name not in METRICS:
-            raise ValueError(f"metric {self.metric.name!r} is not known; known are {', '.join(METRICS)}")
+        if self.metric.name not in METRICS and ".py:" not in self.metric.name:
+            close = difflib.get_close_matches(self.metric.name, METRICS, 1)
+            hint = f"did you mean {close[0]}? " if close else ""
+            raise ValueError(f"metric {self.metric.name!r} is not known; {hint}known are {', '.join(METRICS)}")
         return self
 
     def triton_name(self, variant: str) -> str:

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from builder.errors import SpecError
 from builder.spec import ModelSpec
 
+EXAMPLES = {"name": "my-model", "factory": "model.py:build_model", "max_drop": "1pt, or 2%"}
+
 
 class _Loader(yaml.SafeLoader):
     """The safe loader; a value that its type cannot hold (`2024-13-45`) is a mistake with a place, like any other."""
@@ -89,7 +91,11 @@ def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:
         }
     )
     files = {"calibration": folder / data.calibration, "evaluation": folder / data.evaluation}
-    return spec.model_copy(update={"checkpoint": checkpoint, "data": data.model_copy(update=files)})
+    metric = spec.metric
+    if ".py:" in metric.name:
+        metric = metric.model_copy(update={"name": str(folder / metric.name)})
+    update = {"checkpoint": checkpoint, "data": data.model_copy(update=files), "metric": metric}
+    return spec.model_copy(update=update)
 
 
 def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
@@ -110,6 +116,8 @@ def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
         close = difflib.get_close_matches(str(first["input"]), str(first["ctx"]["expected"]).split("'"), 1)
         message = f"{first['input']!r} is not known: {first['msg']}"
         remedy = f"; did you mean {close[0]!r}?" if close else ""
+    elif first["type"] == "string_pattern_mismatch":
+        message = f"{first['input']!r} cannot be read; write it such as {EXAMPLES.get(str(first['loc'][-1]), '...')}"
     elif not isinstance(first["input"], dict | list):
         message = f"{message} (it is {first['input']!r})"
     more = f" (and {count - 1} more)" if count > 1 else ""

@@ -12,7 +12,7 @@ from core.intervals import median_interval, steady
 from core.results import Timing
 from core.tensors import Arrays
 
-ROUNDS, MOST_ROUNDS, BLOCK_S, MOST_S = 12, 36, 0.06, 8.0
+ROUNDS, CALM_ROUNDS, MOST_ROUNDS, BLOCK_S, MOST_S = 12, 6, 36, 0.06, 8.0
 # Times a second that the system took a CPU from one of our threads: hardly any on a quiet machine, some 270 where one
 # other process is busy. PyTorch's threads wait for each other actively, and a call of 1 ms then takes 350.
 CALM_SWITCHES: Final = 50.0
@@ -30,11 +30,12 @@ class _Round(NamedTuple):
         return median(self.original) / median(self.variant)
 
 
-def time_pair(original: Predictor, variant: Predictor, inputs: Arrays) -> Timing:
-    """Both at batch 1, in alternating blocks. The speed-up is the median of the rounds' own ratios, so that what slows
-    a whole round slows both of its halves. Rounds in which other work took the CPU away are repeated, as are all while
-    they disagree, up to three times as many; if that was not enough, the result says that it is `disturbed`."""
-    sample = {name: array[:1] for name, array in inputs.items()}
+def time_pair(original: Predictor, variant: Predictor, inputs: Arrays, batch: int = 1) -> Timing:
+    """Both on the first `batch` samples, in alternating blocks. The speed-up is the median of the rounds' own ratios,
+    so that what slows a whole round slows both of its halves. Rounds in which other work took the CPU away are
+    repeated, as are all while they disagree, up to three times as many; if that was not enough, the result is
+    `disturbed`."""
+    sample = {name: array[:batch] for name, array in inputs.items()}
     rounds: list[_Round] = []
     ends = time.perf_counter() + MOST_S
     while True:
@@ -43,7 +44,7 @@ def time_pair(original: Predictor, variant: Predictor, inputs: Arrays) -> Timing
         over = len(rounds) >= MOST_ROUNDS or (len(rounds) >= 3 and time.perf_counter() > ends)
         if len(calm) < ROUNDS and not over:
             continue
-        disturbed = len(calm) < ROUNDS
+        disturbed = len(calm) < CALM_ROUNDS
         timing = _timing(rounds if disturbed else calm, disturbed)
         if over or steady(timing.speedup_ci95):
             return timing

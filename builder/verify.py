@@ -9,10 +9,9 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import BatchAxisError
+from builder.errors import BatchAxisError, StepError
 from builder.runtimes import Predictor
 from builder.spec import ModelSpec, proof_batches
-from core.metrics import METRICS, paired_difference, wilson
 from core.results import Gate, MetricValue, Verdict
 from core.tensors import Arrays
 
@@ -92,22 +91,23 @@ def _any(arrays: Arrays) -> NDArray[np.generic]:
 
 def measure(spec: ModelSpec, outputs: Arrays, labels: NDArray[np.generic]) -> MetricValue:
     """The task metric of some outputs, with its interval."""
-    metric = METRICS[spec.metric.name]
-    scores = metric.score(outputs[spec.metric.output], labels)
-    return MetricValue(name=metric.name, value=float(scores.mean()), ci95=wilson(scores), samples=len(labels))
+    return spec.metric.function.measure(outputs[spec.metric.output], labels)
 
 
 def judge(spec: ModelSpec, original: Arrays, outputs: Arrays, labels: NDArray[np.generic]) -> Verdict:
     """Compares a variant's outputs with the original's on the same samples, and applies the spec's gates. Raises
-    BatchAxisError if they hold NaN or infinity, which no figure could describe."""
+    BatchAxisError if they hold NaN or infinity, which no figure could describe, and StepError if the metric does not
+    exist for them."""
     for key, value in outputs.items():
         if bad := int((~np.isfinite(value.reshape(len(value), -1).astype(np.float64))).any(axis=1).sum()):
             raise BatchAxisError(f"answers NaN or infinity in {key!r} on {bad} of {len(value)} evaluation samples")
-    metric, name = METRICS[spec.metric.name], spec.metric.output
-    difference, low, high = paired_difference(metric.score(original[name], labels), metric.score(outputs[name], labels))
+    metric, name = spec.metric.function, spec.metric.output
+    baseline, own = measure(spec, original, labels), measure(spec, outputs, labels)
+    if not math.isfinite(own.value):
+        raise StepError(f"its {own.name} is not defined: it answers the same for every sample")
+    loss, drop_ci95 = metric.loss(original[name], outputs[name], labels)
     # Rounded, so that a loss of exactly the limit (15 of 300 samples at 5pt) passes whatever the last bit says.
-    drop, drop_ci95 = round(-difference, 12), (-high, -low)
-    limit = spec.gates.max_drop_fraction
+    drop, limit = round(loss, 12), spec.gates.limit(baseline.value)
     gate = Gate(
         name="max_drop",
         limit=limit,
@@ -122,9 +122,9 @@ def judge(spec: ModelSpec, original: Arrays, outputs: Arrays, labels: NDArray[np
         sqnr_db={key: sqnr_db(base[key], flat[key]) for key in flat},
         max_abs_error=max(float(np.abs(flat[key] - base[key]).max()) for key in flat),
         cosine=min(float(_cosine(flat[key], base[key]).mean()) for key in flat),
-        agreement=float((metric.decide(outputs[name]) == metric.decide(original[name])).mean()),
-        metric=measure(spec, outputs, labels),
-        baseline=measure(spec, original, labels),
+        agreement=float(metric.same(outputs[name], original[name]).mean()),
+        metric=own,
+        baseline=baseline,
         drop=drop,
         drop_ci95=drop_ci95,
         gates=(gate,),

@@ -7,6 +7,7 @@ unchanged loads none of them.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import sys
@@ -21,8 +22,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from builder.artifact import Artifact
-from builder.data import check_data, load_samples
-from builder.errors import CheckpointError, StepError
+from builder.data import check_data, load_samples, warnings
+from builder.errors import CheckpointError, DataError, StepError
 from builder.layers import read_layers
 from builder.recipes import Recipe
 from builder.source import source_artifact
@@ -33,6 +34,7 @@ from core.files import write_atomically
 from core.machine import cores
 from core.results import GraphFacts, LayerNoise, MetricValue, Timing, Verdict
 from core.samples import GOLDEN_ROWS, SamplePackInfo, pack_bytes, read_pack, write_pack
+from core.tensors import Arrays
 
 T = TypeVar("T")
 BATCH = 64  # of the in-process evaluation
@@ -71,20 +73,24 @@ class Original:
 
     metric: MetricValue
     parameters: int | None
+    warnings: tuple[str, ...]
 
 
 def examine_original(spec: ModelSpec, place: Workplace) -> Original:
     """Checks the data, runs the original on all evaluation samples and writes the sample pack."""
     from builder.graph import parameter_count
     from builder.runtimes import predictor
-    from builder.verify import measure, predict_all
+    from builder.verify import measure, predict_all, take
 
     place.cache.mkdir(parents=True, exist_ok=True)
     evaluation = load_samples(spec, spec.data.evaluation)
-    check_data(spec, load_samples(spec, spec.data.calibration, labelled=False), evaluation)
+    calibration = load_samples(spec, spec.data.calibration, labelled=False)
+    check_data(spec, calibration, evaluation)
     source = source_artifact(spec, place.cache)
     try:
         original = predictor(source, cores())
+        first = predict_all(original, take(evaluation.inputs, [0]), 1)  # a mistake is told before all are run
+        _check_outputs(spec, first)
         outputs = predict_all(original, evaluation.inputs, min(BATCH, spec.batch.max))
     except TridentError:
         raise
@@ -93,10 +99,10 @@ def examine_original(spec: ModelSpec, place: Workplace) -> Original:
         raise CheckpointError(
             f"the checkpoint of {spec.name} does not run on inputs and to outputs as the spec describes them; {why}"
         ) from error
-    for tensor in spec.outputs:
-        tensor.check(outputs[tensor.name], f"output {tensor.name!r} of the checkpoint of {spec.name}")
-        if np.issubdtype(outputs[tensor.name].dtype, np.floating) and not np.isfinite(outputs[tensor.name]).all():
-            raise StepError(f"the checkpoint of {spec.name} answers NaN or infinity in {tensor.name!r}; train it again")
+    _check_outputs(spec, outputs)
+    metric = measure(spec, outputs, evaluation.labels)
+    if not math.isfinite(metric.value):
+        raise DataError(f"{metric.name} is not defined on {spec.data.evaluation}: all labels or all answers are alike")
     data = pack_bytes(evaluation.inputs, outputs, evaluation.labels)
     info = SamplePackInfo(
         model=spec.name,
@@ -104,11 +110,20 @@ def examine_original(spec: ModelSpec, place: Workplace) -> Original:
         inputs=spec.inputs,
         outputs=spec.outputs,
         metric=spec.metric.name,
+        higher_is_better=spec.metric.function.higher_is_better,
         metric_output=spec.metric.output,
         sha256=_sha256(data),
     )
     write_pack(place.folder, info, data)
-    return Original(measure(spec, outputs, evaluation.labels), parameter_count(spec))
+    return Original(metric, parameter_count(spec), warnings(spec, calibration, metric))
+
+
+def _check_outputs(spec: ModelSpec, outputs: Arrays) -> None:
+    """Raises InputError or StepError unless the original gives what the spec says, in finite numbers."""
+    for tensor in spec.outputs:
+        tensor.check(outputs[tensor.name], f"output {tensor.name!r} of the checkpoint of {spec.name}")
+        if np.issubdtype(outputs[tensor.name].dtype, np.floating) and not np.isfinite(outputs[tensor.name]).all():
+            raise StepError(f"the checkpoint of {spec.name} answers NaN or infinity in {tensor.name!r}; train it again")
 
 
 def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha256: str) -> Built:

@@ -13,7 +13,7 @@ from client.metadata import ModelMetadata, TensorInfo
 from core.errors import InputError
 from core.samples import read_arrays, split_pack
 from core.tensors import Arrays
-from core.transforms import AnyTransform, DecodeImage, apply_to_array, decode_image, parse_preprocess
+from core.transforms import AnyTransform, DecodeImage, decode_image, parse_preprocess, prepare
 
 Transforms = tuple[AnyTransform, ...]
 
@@ -89,6 +89,5 @@ def _complete(
     tensor = next((tensor for tensor in metadata.inputs if tensor.name == name), None)
     if tensor is None:
         return array  # check_inputs has the words for it
-    if array.dtype == np.uint8 != tensor.datatype.numpy:
-        array = apply_to_array(transforms, array)
+    array = prepare(transforms, array, tensor.datatype.numpy)
     return array[None] if tensor.batched and array.ndim == len(tensor.dims) else array

@@ -1,20 +1,56 @@
-"""Intervals for a few repeated measurements."""
+"""95% intervals: of shares, means, medians, or any statistic. Resampling is seeded: equal samples, equal interval."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from core.results import Interval
 
+Scores = NDArray[np.float64]
+Z95: Final = 1.959964
 
-def median_interval(values: Sequence[float], rounds: int = 4000) -> Interval:
-    """95% interval of the median, by resampling the measurements (Efron's percentile bootstrap); seeded, so that the
-    same measurements give the same interval."""
-    chosen = np.random.default_rng(1).choice(np.asarray(values, float), (rounds, len(values)))
-    low, high = np.percentile(np.median(chosen, axis=1), [2.5, 97.5])
+
+def wilson(scores: Scores) -> Interval:
+    """Of the mean of 0/1 scores (Wilson, "Probable inference", JASA 22, 1927)."""
+    n, p = len(scores), float(scores.mean())
+    centre = (p + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
+    half = Z95 / (1 + Z95**2 / n) * math.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def paired_difference(baseline: Scores, other: Scores) -> tuple[float, float, float]:
+    """`mean(other) - mean(baseline)` of 0/1 scores on the same samples, with its interval: `(difference, low, high)`.
+
+    The interval adds half a count to each cell of the 2 x 2 table (Agresti and Min, "Simple improved confidence
+    intervals for comparing matched proportions", Statistics in Medicine 24, 2005), so that it does not collapse to a
+    point when no sample changed.
+    """
+    n = len(baseline) + 2
+    gained, lost = float((other > baseline).sum()) + 0.5, float((other < baseline).sum()) + 0.5
+    centre = (gained - lost) / n
+    half = Z95 * math.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
+    return float(other.mean() - baseline.mean()), centre - half, centre + half
+
+
+def bootstrap(statistic: Callable[[NDArray[np.intp]], float], samples: int, rounds: int = 1000) -> Interval:
+    """Of any statistic of `samples` samples, by resampling them (Efron's percentile bootstrap): `statistic` gets the
+    rows `[samples]` of each round. Rounds in which it is not defined (NaN) are left out."""
+    random = np.random.default_rng(1)
+    values = np.array([statistic(random.integers(samples, size=samples)) for _ in range(rounds)])
+    known = values[np.isfinite(values)]
+    low, high = np.percentile(known if len(known) else [statistic(np.arange(samples))], [2.5, 97.5])
     return float(low), float(high)
+
+
+def median_interval(values: Sequence[float]) -> Interval:
+    """Of the median of a few repeated measurements."""
+    array = np.asarray(values, float)
+    return bootstrap(lambda rows: float(np.median(array[rows])), len(array), rounds=4000)
 
 
 def steady(interval: Interval) -> bool:

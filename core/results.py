@@ -43,6 +43,7 @@ class MetricValue(ResultModel):
     ci95: Interval
     samples: int
     higher_is_better: bool = True
+    fraction: Annotated[bool, Field(description="from 0 to 1, and shown in percent")] = True
 
 
 class Gate(ResultModel):
@@ -171,6 +172,7 @@ class ModelBuild(ResultModel):
     original_runtime: Annotated[str, Field(description="what speed-up is measured against")]
     original_parameters: Annotated[int | None, Field(description="of the network; none for an ONNX file")] = None
     advice: Annotated[tuple[str, ...], Field(description="what to expect of INT8 here, said before building")] = ()
+    warnings: Annotated[tuple[str, ...], Field(description="what is allowed, and most likely a mistake")] = ()
     rows: tuple[BuildRow, ...]
     stale: Annotated[tuple[str, ...], Field(description="published, no longer in the spec; `--prune` removes them")]
 
@@ -213,7 +215,7 @@ class LoadWindow(ResultModel):
     p95_ms: float | None
     p99_ms: float | None
     mean_ms: float | None
-    accuracy: Annotated[Fraction | None, Field(description="the metric over the window's good answers")] = None
+    accuracy: Annotated[float | None, Field(description="the metric over the window's good answers")] = None
     generator_cores: Annotated[float | None, Field(description="CPU cores that the load generator kept busy")] = None
     server: ServerDelta | None = None
 
@@ -291,6 +293,8 @@ class Summary(ResultModel):
     source_sha256: Annotated[Sha256, Field(description="of the checkpoint, as in the build's report")]
     baseline_variant: str
     original_runtime: str
+    original: Annotated[MetricValue, Field(description="what the checkpoint itself scores")]
+    warnings: tuple[str, ...] = ()
     evaluation_samples: int
     latency_users: int
     protocol: Annotated[
@@ -301,13 +305,14 @@ class Summary(ResultModel):
 
 
 class Claim(ResultModel):
-    """A figure that we state. It `holds` if the bound of its interval nearest to the target meets the target."""
+    """A figure that we state. It `holds` if the bound of its interval nearest to the target meets the target; without a
+    target it stands beside another for comparison, and there is nothing to hold."""
 
     id: str
     value: float
     ci95: Interval
     unit: str
-    target: float
+    target: float | None
     better: Literal["higher", "lower"]
     holds: bool
 

@@ -44,6 +44,7 @@ class SamplePackInfo(ResultModel):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     metric: str
+    higher_is_better: bool = True
     metric_output: str
     sha256: Sha256
 

@@ -1,6 +1,7 @@
 """The closed table of transforms that a spec may name under `preprocess`, and how they are applied.
 
-They run outside the model: the builder applies them to the data files, the client to what a caller sends. A published
+They run outside the model: the builder applies them to the data files, `trident infer` to the files that it is given;
+the client's `infer` takes arrays as they go over the wire. See `prepare` for what is taken as ready. A published
 model carries them as JSON in its config parameter `trident.preprocess`.
 """
 
@@ -23,12 +24,14 @@ class Transform(BaseModel):
 
 
 class DecodeImage(Transform):
-    """An image file to uint8 `[channels, height, width]`: converted to `mode` and resized. Arrays pass unchanged."""
+    """An image file to uint8 `[channels, height, width]`: converted to `mode`, and resized by Pillow with `filter`,
+    which should be the one of the training. Arrays pass unchanged."""
 
     op: Literal["decode_image"]
     mode: Literal["L", "RGB"]
     width: Annotated[int, Field(ge=1)]
     height: Annotated[int, Field(ge=1)]
+    filter: Literal["nearest", "bilinear", "bicubic", "lanczos"] = "bicubic"
 
 
 class Scale(Transform):
@@ -81,13 +84,22 @@ def apply_to_array(transforms: tuple[AnyTransform, ...], array: NDArray[np.gener
     return array
 
 
+def prepare(
+    transforms: tuple[AnyTransform, ...], array: NDArray[np.generic], dtype: np.dtype[np.generic]
+) -> NDArray[np.generic]:
+    """What the network takes from what is in a file: uint8 (pixels) is transformed, unless the network takes uint8; an
+    array of any other type is taken as ready. The builder and `trident infer` both go by this. Raises InputError."""
+    return apply_to_array(transforms, array) if array.dtype == np.uint8 != dtype else array
+
+
 def decode_image(transform: DecodeImage, path: Path) -> NDArray[np.generic]:
     """The pixels of an image file, uint8 `[channels, height, width]`. Raises InputError if it is no readable image."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
-            resized = image.convert(transform.mode).resize((transform.width, transform.height))
+            size, filter_ = (transform.width, transform.height), Image.Resampling[transform.filter.upper()]
+            resized = image.convert(transform.mode).resize(size, filter_)
             pixels = np.asarray(resized, np.uint8)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as an image: {error}") from error

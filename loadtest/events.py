@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from core.results import LoadWindow, ResultModel, ServedAccuracy
+from core.results import LoadWindow, MetricValue, ResultModel, ServedAccuracy
 
 OTHER_LOAD = 1.01
 GENERATOR_LIMIT = 0.9  # cores; the generator is one thread of Python
@@ -31,12 +31,16 @@ def coverage(row: ServedAccuracy, samples: int) -> str:
 def describe_accuracy(row: ServedAccuracy, samples: int, first_failure: str) -> str:
     """A served accuracy, of a pack of `samples`, in one line."""
     parts = [
-        "no good answer" if row.metric is None else f"{row.metric.name} {row.metric.value:.2%}",
+        "no good answer" if row.metric is None else _value(row.metric),
         "" if row.agreement is None else f"{row.agreement:.2%} decided as in process",
         coverage(row, samples),
         _failed(row.failures, first_failure),
     ]
     return f"{row.variant} over {PROTOCOL_NAMES[row.protocol]}: {', '.join(filter(None, parts))}"
+
+
+def _value(metric: MetricValue) -> str:
+    return f"{metric.name} {metric.value:.2%}" if metric.fraction else f"{metric.name} {metric.value:.4f}"
 
 
 def limited_by_generator(row: LoadWindow) -> bool:

@@ -7,6 +7,7 @@ while nothing is under way, must agree. Percentiles come from the raw latencies 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from client.counters import ModelStatistics
 from client.transport import ProtocolName
-from core.metrics import METRICS, Scores, wilson
-from core.results import LoadWindow, MetricValue, ServedAccuracy, ServerDelta
+from core.metrics import Metric, get_metric
+from core.results import LoadWindow, ServedAccuracy, ServerDelta
 from core.samples import SamplePack
 from loadtest.job import Exchange
 from loadtest.plan import Step, Target
@@ -24,17 +25,24 @@ from loadtest.plan import Step, Target
 
 @dataclass(frozen=True)
 class Recorded:
-    """The requests of a run as columns `[n]`. `good` tells those that were answered as they should be; `scores` are
-    their scores against the labels, `decisions` what was scored, both for the good ones only. `first_failure` says why
-    the first of the others failed."""
+    """The requests of a run as columns `[n]`. `good` tells those that were answered as they should be; `outputs` are
+    their answers and `labels` what these are judged by, both for the good ones only. `first_failure` says why the first
+    of the others failed."""
 
     samples: NDArray[np.int64]
     began_s: NDArray[np.float64]
     latency_ms: NDArray[np.float64]
     good: NDArray[np.bool_]
-    scores: Scores
-    decisions: NDArray[np.generic]
+    outputs: NDArray[np.generic]
+    labels: NDArray[np.generic]
+    metric: Metric
     first_failure: str
+
+    @property
+    def value(self) -> float | None:
+        """The metric of the good answers; none without any, or where it is not defined for them."""
+        value = self.metric.value(self.outputs, self.labels) if len(self.outputs) else math.nan
+        return value if math.isfinite(value) else None
 
     @property
     def failures(self) -> int:
@@ -54,8 +62,8 @@ class Recorded:
 
 
 def record(exchanges: Sequence[Exchange], pack: SamplePack) -> Recorded:
-    """The exchanges as columns, their answers scored against the pack's labels."""
-    metric, golden = METRICS[pack.info.metric], pack.goldens[pack.info.metric_output]
+    """The exchanges as columns, their answers beside the pack's labels."""
+    golden = pack.goldens[pack.info.metric_output]
     samples = np.array([exchange.sample for exchange in exchanges], np.int64)
     good = np.array([not exchange.failure for exchange in exchanges], bool)
     answers = np.frombuffer(b"".join(exchange.answer for exchange in exchanges), golden.dtype)
@@ -65,8 +73,9 @@ def record(exchanges: Sequence[Exchange], pack: SamplePack) -> Recorded:
         began_s=np.array([exchange.began_s for exchange in exchanges], np.float64),
         latency_ms=np.array([exchange.latency_ms for exchange in exchanges], np.float64),
         good=good,
-        scores=metric.score(outputs, pack.labels[samples[good]]) if len(outputs) else np.zeros(0),
-        decisions=metric.decide(outputs) if len(outputs) else np.zeros(0),
+        outputs=outputs,
+        labels=pack.labels[samples[good]],
+        metric=get_metric(pack.info.metric, pack.info.higher_is_better),
         first_failure=next((exchange.failure for exchange in exchanges if exchange.failure), ""),
     )
 
@@ -91,7 +100,7 @@ def judge_window(
         p95_ms=p95,
         p99_ms=p99,
         mean_ms=float(latency_ms.mean()) if len(latency_ms) else None,
-        accuracy=float(recorded.scores.mean()) if len(latency_ms) else None,
+        accuracy=recorded.value,
         generator_cores=cpu_s / recorded.seconds,
         server=server_delta(counted),
     )
@@ -115,30 +124,20 @@ def judge_accuracy(
     target: Target,
     protocol: ProtocolName,
     recorded: Recorded,
-    pack: SamplePack,
     in_process: NDArray[np.generic] | None,
 ) -> ServedAccuracy:
     """The metric over the samples that were answered, failures being counted apart; and the share of them whose
     decision is the one that the variant took in process (`in_process`: its outputs `[count, ...]`)."""
-    metric = METRICS[pack.info.metric]
     agreement = None
-    if in_process is not None and len(recorded.decisions):
-        expected = metric.decide(in_process)[recorded.samples[recorded.good]]
-        agreement = float((recorded.decisions == expected).mean())
+    if in_process is not None and len(recorded.outputs):
+        expected = in_process[recorded.samples[recorded.good]]
+        agreement = float(recorded.metric.same(recorded.outputs, expected).mean())
     return ServedAccuracy(
         variant=target.variant,
         triton_name=target.triton_name,
         protocol=protocol,
         samples=len(recorded.samples),
         failures=recorded.failures,
-        metric=MetricValue(
-            name=metric.name,
-            value=float(recorded.scores.mean()),
-            ci95=wilson(recorded.scores),
-            samples=len(recorded.scores),
-            higher_is_better=metric.higher_is_better,
-        )
-        if len(recorded.scores)
-        else None,
+        metric=recorded.metric.measure(recorded.outputs, recorded.labels) if recorded.value is not None else None,
         agreement=agreement,
     )

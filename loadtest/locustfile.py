@@ -21,7 +21,7 @@ from locust.env import Environment
 
 from client.transport import ProtocolName
 from core.errors import TridentError, UsageError
-from core.metrics import METRICS
+from core.metrics import get_metric
 from core.samples import SamplePack, read_pack
 from loadtest.job import Exchange, Job, until
 from loadtest.user import InferUser
@@ -53,23 +53,24 @@ def prepare(environment: Environment, **_: object) -> None:
     except TridentError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    metric, golden = METRICS[pack.info.metric], pack.goldens[pack.info.metric_output]
+    metric, golden = get_metric(pack.info.metric, pack.info.higher_is_better), pack.goldens[pack.info.metric_output]
     order = until(math.inf, pack.info.count, "locustfile")
     protocol: ProtocolName = "grpc" if (environment.host or "").startswith("grpc://") else "http"
     requests = open_wire(protocol).encode_pack(pack)
     TritonUser.job = Job(model, protocol, requests, golden[:1].nbytes, order, ANSWER_TIMEOUT_S)
-    scores: list[float] = []
+    answers: list[tuple[int, bytes]] = []
 
-    def keep_score(context: dict[str, Exchange], **_: object) -> None:
+    def keep_answer(context: dict[str, Exchange], **_: object) -> None:
         exchange = context["exchange"]
         if not exchange.failure:
-            output = np.frombuffer(exchange.answer, golden.dtype).reshape(1, *golden.shape[1:])
-            scores.append(metric.score(output, pack.labels[[exchange.sample]])[0])
+            answers.append((exchange.sample, exchange.answer))
 
     def tell_score(**_: object) -> None:
-        if scores:
-            logging.info("%s of the %d answers under load: %.4f", metric.name, len(scores), np.mean(scores))
+        if answers:
+            outputs = np.frombuffer(b"".join(answer for _, answer in answers), golden.dtype)
+            value = metric.value(outputs.reshape(-1, *golden.shape[1:]), pack.labels[[sample for sample, _ in answers]])
+            logging.info("%s of the %d answers under load: %.4f", metric.name, len(answers), value)
 
-    environment.events.request.add_listener(keep_score)
-    environment.events.test_start.add_listener(lambda **_: scores.clear())
+    environment.events.request.add_listener(keep_answer)
+    environment.events.test_start.add_listener(lambda **_: answers.clear())
     environment.events.test_stop.add_listener(tell_score)

@@ -11,12 +11,12 @@ import numpy as np
 
 from loadtest.judge import Recorded
 
-COLUMNS = ("variant", "protocol", "users", "pass", "start_s", "latency_ms", "ok", "correct")
+COLUMNS = ("variant", "protocol", "users", "pass", "start_s", "latency_ms", "ok", "score")
 
 
 class RawRequests:
-    """Writes `requests.csv`. Pass 0 is the served accuracy; `start_s` counts from the window's first request; `correct`
-    is the metric's score, and empty where `ok` is 0."""
+    """Writes `requests.csv`. Pass 0 is the served accuracy; `start_s` counts from the window's first request; `score`
+    is the sample's own, empty where `ok` is 0 or the metric is one of all samples together."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,15 +34,16 @@ class RawRequests:
 
     def write(self, variant: str, protocol: str, users: int, pass_number: int, recorded: Recorded) -> None:
         """Adds the requests of one run, in the order in which they were answered."""
-        correct = np.full(len(recorded.good), "", object)
-        correct[recorded.good] = recorded.scores.astype(int)
+        scored = np.full(len(recorded.good), "", object)
+        if recorded.metric.score and len(recorded.outputs):
+            scored[recorded.good] = [f"{score:g}" for score in recorded.metric.score(recorded.outputs, recorded.labels)]
         self._writer.writerows(
             (variant, protocol, users, pass_number, f"{start_s:.6f}", f"{latency_ms:.4f}", int(good), score)
             for start_s, latency_ms, good, score in zip(
                 recorded.start_s.tolist(),
                 recorded.latency_ms.tolist(),
                 recorded.good.tolist(),
-                correct.tolist(),
+                scored.tolist(),
                 strict=True,
             )
         )

@@ -113,7 +113,7 @@ def serve_once(session: Session, target: Target, in_process: NDArray[np.generic]
     load, _ = session.load(target, plan.accuracy_users, once(pack.info.count, f"{plan.seed}", plan.accuracy_s))
     recorded = record(load.exchanges, pack)
     session.raw.write(target.variant, plan.protocol, plan.accuracy_users, 0, recorded)
-    row = judge_accuracy(target, plan.protocol, recorded, pack, in_process)
+    row = judge_accuracy(target, plan.protocol, recorded, in_process)
     return row, describe_accuracy(row, pack.info.count, recorded.first_failure)
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from core.results import MetricValue
 from trident.charts import TOP, WIDTH, Scale, line, mark, number, padded, pareto, spread, svg, text, ticks
 
 LEFT, RIGHT = 52, 372
@@ -45,20 +46,24 @@ def _axes(x: Scale, y: Scale, labels: tuple[str, str], percent: bool = False) ->
     return [*parts, text(RIGHT, y.start + 36, labels[0], "axis", "end")]
 
 
-def scatter(points: list[Point], metric: str, limit: float | None, users: int, higher: bool = True) -> Markup:
+def scatter(points: list[Point], metric: MetricValue, limit: float | None, users: int) -> Markup:
     """Accuracy against latency: area is size, whiskers the 95% interval, the front joined, the gate's limit dashed."""
+
+    def shown(value: float, digits: int) -> str:
+        return f"{value * 100:.{digits}f}%" if metric.fraction else f"{value:.{digits + 2}f}"
+
     ys = [value for point in points for value in (point.y, *(point.interval or ()))]
     ys += [] if limit is None else [limit]
     low, high = padded([point.x for point in points], 0.12)
     x = Scale(max(0.0, low), high, LEFT, RIGHT)
     y = Scale(*padded(ys, 0.05), 300, TOP + 26)
-    parts = _axes(x, y, (f"p50 at {users} users, ms", metric), percent=True)
+    parts = _axes(x, y, (f"p50 at {users} users, ms", metric.name), metric.fraction)
     if limit is not None:
         parts += [
             line(LEFT, y(limit), RIGHT, y(limit), "limit"),
             text(RIGHT, y(limit) - 5, "gate's limit", "limit-text", "end"),
         ]
-    gains = [(point.x, point.y if higher else -point.y) for point in points]
+    gains = [(point.x, point.y if metric.higher_is_better else -point.y) for point in points]
     front = sorted(pareto(gains, [point.noise for point in points]), key=lambda i: points[i].x)
     path = " ".join(f"{x(points[i].x):.1f},{y(points[i].y):.1f}" for i in front)
     parts.append(Markup('<polyline class="front" points="{}"/>').format(path))
@@ -70,15 +75,15 @@ def scatter(points: list[Point], metric: str, limit: float | None, users: int, h
         radius = 4 + 10 * ((point.size_bytes or 0) / largest) ** 0.5
         kind = f"{point.family} {'on-front' if i in front else ''}"
         shapes = Markup("")
-        facts = f"{point.y * 100:.2f}%, p50 {number(point.x)} ms"
+        facts = f"{shown(point.y, 2)}, p50 {number(point.x)} ms"
         if point.interval:
             shapes += line(px, y(point.interval[0]), px, y(point.interval[1]), "whisker")
-            facts += f", 95% {point.interval[0] * 100:.1f} to {point.interval[1] * 100:.1f}%"
+            facts += f", 95% {shown(point.interval[0], 1)} to {shown(point.interval[1], 1)}"
         shapes += Markup('<circle cx="{:.1f}" cy="{:.1f}" r="{:.1f}" class="dot {}"/>').format(px, py, radius, kind)
         shapes += line(px, py, places[i], TOP + 36, "leader")
         shapes += text(places[i], TOP + 32, str(point.index), "key", "middle")
         parts.append(mark(point.name, facts, shapes))
-    return svg(345, f"{metric} against latency", parts)
+    return svg(345, f"{metric.name} against latency", parts)
 
 
 def curves(series: list[list[tuple[Point, int]]], label: str) -> Markup:
@@ -98,7 +103,7 @@ def curves(series: list[list[tuple[Point, int]]], label: str) -> Markup:
             dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4" class="dot {}"/>').format(
                 x(point.x), y(point.y), family
             )
-            facts = f"{users} users: {number(point.y)} samples/s, p50 {number(point.x)} ms"
+            facts = f"{users} user{'s' * (users > 1)}: {number(point.y)} samples/s, p50 {number(point.x)} ms"
             parts.append(mark(point.name, facts, dot))
     return svg(345, label, parts)
 

@@ -20,6 +20,11 @@ def number(value: float | None, form: str = ".2f", unit: str = "") -> str:
     return "-" if value is None else f"{value:{form}}{unit}"
 
 
+def score(value: float | None, fraction: bool) -> str:
+    """A metric's value: a fraction in percent, any other with four digits."""
+    return percent(value) if fraction or value is None else f"{value:.4f}"
+
+
 def percent(value: float | None) -> str:
     """A fraction as a percentage with two decimals."""
     return "-" if value is None else f"{value * 100:.2f}%"

@@ -40,8 +40,8 @@ EPILOG: Final = """exit codes:
   3    a spec, checkpoint or data file cannot be used
   4    at least one variant failed to build (the others are published)
   5    the model repository, or the folder of artifacts, cannot be read or written
-  6    the server cannot be found, started or kept alive
-  7    an inference request was refused or failed
+  6    the server cannot be started or kept alive
+  7    an inference request was refused or failed, or no server answered
   8    a load test cannot be run or trusted
   130  interrupted"""
 

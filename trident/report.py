@@ -15,7 +15,7 @@ from core.results import BuildRow, LoadReport, LoadWindow, ModelBuild, Summary, 
 from loadtest.events import PROTOCOL_NAMES
 from trident.charts import number
 from trident.charts_figures import Bar, Point, bars, curves, scatter
-from trident.console import megabytes, percent
+from trident.console import megabytes, percent, score
 from trident.report_words import answer, beside_http, time_goes, why
 from trident.summary import caveats, left_out, unsteady_speedup
 
@@ -77,15 +77,16 @@ def _figures(
         gates = [gate.limit for verdict in verdicts.values() if verdict for gate in verdict.gates]
         sign = -1 if build.original.higher_is_better else 1
         limit = build.original.value + sign * gates[0] if gates else None
+        best = score(quick.y, build.original.fraction)
         words = (
-            f"Quickest is {quick.name}, at {number(quick.x)} ms and {quick.y * 100:.2f}%. Area is file size; the line "
-            f"joins what no quicker variant equals in accuracy, differences within the noise of these samples left out."
+            f"Quickest is {quick.name}, at {number(quick.x)} ms and {best}. Area is file size; the line joins what no "
+            f"quicker variant equals in accuracy, differences within the noise of these samples left out."
         )
         found.append(
             (
                 "Accuracy against latency",
                 words,
-                scatter(points, build.original.name, limit, summary.latency_users, build.original.higher_is_better),
+                scatter(points, build.original, limit, summary.latency_users),
             )
         )
     protocols: tuple[tuple[Literal["http", "grpc"], str], ...] = (("http", "HTTP"), ("grpc", "gRPC"))
@@ -171,7 +172,9 @@ def _count(value: int | None) -> str:
 
 def _gain(row: SummaryRow) -> str:
     gain = f"{row.throughput_gain:.2f}x, " if row.throughput_gain else ""
-    return _form(row.throughput_rps, ",.0f") + (f" ({gain}{row.best_users} users)" if row.best_users else "")
+    return _form(row.throughput_rps, ",.0f") + (
+        f" ({gain}{row.best_users} user{'s' * (row.best_users > 1)})" if row.best_users else ""
+    )
 
 
 def _speedup(row: SummaryRow) -> str:
@@ -188,8 +191,8 @@ def _weights(build: ModelBuild, variant: str) -> int | None:
 
 CELLS: Final[tuple[tuple[str, Callable[[SummaryRow, ModelBuild], str]], ...]] = (
     ("Status", lambda r, _: r.status),
-    ("Accuracy", lambda r, _: percent(r.accuracy)),
-    ("Served accuracy", lambda r, _: percent(r.served_accuracy)),
+    ("Accuracy", lambda r, b: score(r.accuracy, b.original.fraction)),
+    ("Served accuracy", lambda r, b: score(r.served_accuracy, b.original.fraction)),
     ("Time (ms)", lambda r, _: _form(r.time_ms, ".3f")),
     ("p50 (ms)", lambda r, _: _form(r.p50_ms, ".2f")),
     ("p95 (ms)", lambda r, _: _form(r.p95_ms, ".2f")),

@@ -12,7 +12,7 @@ from core.intervals import steady
 from core.machine import describe, versions
 from core.results import BuildRow, Interval, LoadReport, LoadWindow, ModelBuild, ServedAccuracy, Summary, SummaryRow
 from loadtest.events import PROTOCOL_NAMES, coverage, limited_by_generator
-from trident.console import megabytes, number, percent
+from trident.console import megabytes, number, percent, score
 
 
 def summarize(
@@ -39,6 +39,8 @@ def summarize(
         source_sha256=build.source_sha256,
         baseline_variant=build.baseline_variant,
         original_runtime=build.original_runtime,
+        original=build.original,
+        warnings=build.warnings,
         evaluation_samples=build.evaluation_samples,
         latency_users=latency_users,
         protocol=protocol,
@@ -131,9 +133,9 @@ def summary_table(summary: Summary) -> Table:
     table = Table(
         title=f"{summary.model} on Triton {summary.server_version}, {machine.cpu_model}, {machine.cores} cores",
         caption=(
-            f"Accuracy on {summary.evaluation_samples} samples. Time: in process, batch 1. p50, p95, p99 in ms at "
-            f"{summary.latency_users} users, throughput in samples/s at each variant's best number of users, "
-            f"both over {PROTOCOL_NAMES[summary.protocol]}{_where(summary)}{_elsewhere(summary)}.\n"
+            f"Accuracy is {summary.original.name} on {summary.evaluation_samples} samples. Time: in process, batch 1. "
+            f"p50, p95, p99 in ms at {summary.latency_users} users, throughput in samples/s at each variant's best "
+            f"number of users, both over {PROTOCOL_NAMES[summary.protocol]}{_where(summary)}{_elsewhere(summary)}.\n"
             f"Speed-up over {summary.original_runtime} in process; "
             f"compression and the gain in brackets over {summary.baseline_variant}."
         ),
@@ -146,8 +148,8 @@ def summary_table(summary: Summary) -> Table:
         gain = f" ({row.throughput_gain:.2f}x)" if row.throughput_gain else ""
         table.add_row(
             row.variant,
-            percent(row.accuracy),
-            percent(row.served_accuracy),
+            score(row.accuracy, summary.original.fraction),
+            score(row.served_accuracy, summary.original.fraction),
             number(row.time_ms, ".3f"),
             number(row.p50_ms),
             number(row.p95_ms),
@@ -179,7 +181,8 @@ def left_out(summary: Summary) -> list[str]:
 def caveats(summary: Summary, load: LoadReport) -> list[str]:
     """What the figures do not say by themselves: failures, verdicts and speed-ups that are not certain, variants too
     slow for all samples, throughput that the generator limited, disagreement with the in-process run."""
-    found = [
+    found = [sentence[0].upper() + sentence[1:] for sentence in summary.warnings]
+    found += [
         f"{row.variant} passed its gate, but the interval of its loss straddles the limit: undecided"
         for row in summary.rows
         if row.undecided and row.status == "published"

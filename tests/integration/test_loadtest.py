@@ -156,7 +156,7 @@ def test_served_accuracy_is_exact(ran: Ran, protocol: str) -> None:
     assert digits.agreement == 1.0
     rows = ran.rows["digits", protocol, 8, 0]
     assert len(rows) == SAMPLES
-    assert sum(int(row["correct"]) for row in rows) == 0.9 * SAMPLES
+    assert sum(int(row["score"]) for row in rows) == 0.9 * SAMPLES
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -236,7 +236,7 @@ def test_requests_that_the_server_refuses_are_failures_with_their_reason(
     with (tmp_path / "requests.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["pass"] == "1"]
     assert len(rows) == window.requests
-    assert [row["correct"] == "" for row in rows] == [row["ok"] == "0" for row in rows]
+    assert [row["score"] == "" for row in rows] == [row["ok"] == "0" for row in rows]
     assert sum(row["ok"] == "0" for row in rows) == window.failures
     assert window.throughput_rps == pytest.approx((window.requests - window.failures) / window.seconds)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from builder.build import BuildOptions, Listener, build
 from core.results import BuildRow, ModelBuild
-from trident.console import megabytes, number, percent, progress, result_console
+from trident.console import megabytes, number, percent, progress, result_console, score
 from trident.summary import undecided, unsteady_speedup
 
 MARKS = {"published": "[green]+[/]", "rejected": "[yellow]o[/]", "unavailable": "[dim]-[/]", "failed": "[red]x[/]"}
@@ -53,12 +53,17 @@ def _listener(status: Status) -> Listener:
         for sentence in sentences:
             progress.print(f"[dim]i {model}: {escape(sentence)}[/]", soft_wrap=True)
 
-    return Listener(on_start, on_row, on_advice)
+    def on_warning(model: str, sentences: tuple[str, ...]) -> None:
+        for sentence in sentences:
+            progress.print(f"[yellow]! {model}: {escape(sentence)}[/]", soft_wrap=True)
+
+    return Listener(on_start, on_row, on_advice, on_warning)
 
 
 def build_table(model: ModelBuild) -> Table:
     """The build's before/after table of one model."""
-    original = f"{model.original.name} {percent(model.original.value)} on {model.evaluation_samples} samples"
+    fraction = model.original.fraction
+    original = f"{model.original.name} {score(model.original.value, fraction)} on {model.evaluation_samples} samples"
     table = Table(title=f"{model.model} (the original: {original})", title_justify="left")
     for name in ("Variant", "Status", "Accuracy", "Time (ms)", "Size (MB)", "Speed-up", "Compression", "Retention"):
         table.add_column(name, justify="left" if name in ("Variant", "Status") else "right")
@@ -68,7 +73,7 @@ def build_table(model: ModelBuild) -> Table:
             ", ".join(
                 [row.status, *(["dominated"] if row.dominated else []), *(["undecided"] if undecided(row) else [])]
             ),
-            percent(row.accuracy),
+            score(row.accuracy, fraction),
             number(row.time_ms, ".3f"),
             megabytes(row.size_bytes),
             number(row.speedup, ".2f", "x"),

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from builder.repository import Repository
 from core.errors import RepositoryError
-from trident.console import number, percent, result_console
+from trident.console import number, result_console, score
 
 
 def run(options: argparse.Namespace) -> int:
@@ -28,6 +28,8 @@ def run(options: argparse.Namespace) -> int:
                     "model": passport.model if passport else None,
                     "variant": passport.variant if passport else None,
                     "format": passport.format if passport else None,
+                    "metric": passport.verdict.metric.name if passport else None,
+                    "fraction": passport.verdict.metric.fraction if passport else None,
                     "accuracy": passport.verdict.metric.value if passport else None,
                     "time_ms": passport.timing.time_ms if passport else None,
                     "intact": repository.intact(name, version) if passport else None,
@@ -40,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     table = Table("Name", "Version", "Format", "Accuracy", "Time (ms)", "Files", "Built (UTC)")
     for row in rows:
         intact = {True: "intact", False: "CHANGED", None: "no passport"}[row["intact"]]  # type: ignore[index]
-        accuracy, time_ms = percent(row["accuracy"]), number(row["time_ms"], ".3f")  # type: ignore[arg-type]
+        fraction = bool(row.pop("fraction"))
+        accuracy, time_ms = score(row["accuracy"], fraction), number(row["time_ms"], ".3f")  # type: ignore[arg-type]
         cells = (row["name"], row["version"], row["format"] or "-", accuracy, time_ms, intact, row["built_at"] or "-")
         table.add_row(*map(str, cells))
     nothing = f"{options.repository} holds no models; build some with `make build-repo`"

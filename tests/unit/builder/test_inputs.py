@@ -11,11 +11,12 @@ import numpy as np
 import onnx
 import pytest
 
-from builder.data import check_data, load_samples
+from builder.data import check_data, load_samples, warnings
 from builder.errors import CheckpointError, DataError
 from builder.onnx_file import read_onnx
 from builder.source import load_torch, source_sha256
 from builder.spec_file import load_spec
+from core.results import MetricValue
 from tests.support.tiny import forward, onnx_model, onnx_spec, torch_spec
 
 
@@ -205,10 +206,35 @@ def test_data_that_the_preprocessing_cannot_take(tmp_path: Path) -> None:
     path = onnx_spec(tmp_path)
     path.write_text(path.read_text() + "preprocess: {x: [{op: normalize, mean: [0, 0, 0], std: [1, 1, 1]}]}\n")
     spec = load_spec(path)
-    for x, what in ((np.zeros((5, 2, 8, 8), np.float32), r"\[5, 2, 8, 8\]"), (np.full((5, 8), "a"), r"<U1 array")):
+    _save(tmp_path, x=np.zeros((5, 2, 8, 8), np.uint8), label=LABEL)
+    with pytest.raises(DataError, match=r"'x': preprocess 'normalize' does not fit the .*\[5, 2, 8, 8\]"):
+        load_samples(spec, spec.data.evaluation)
+    _save(tmp_path, x=np.full((5, 8), "a"), label=LABEL)
+    with pytest.raises(DataError, match=r"must hold x: float32 \[N, 8\], but its data type is <U1"):
+        load_samples(spec, spec.data.evaluation)
+
+
+def test_what_has_the_networks_type_is_ready_and_pixels_are_not(tmp_path: Path) -> None:
+    path = onnx_spec(tmp_path)
+    path.write_text(path.read_text() + "preprocess: {x: [{op: scale, by: 0.5}]}\n")
+    spec = load_spec(path)
+    for x, expected in ((np.full((5, 8), 4, np.float32), 4.0), (np.full((5, 8), 4, np.uint8), 2.0)):
         _save(tmp_path, x=x, label=LABEL)
-        with pytest.raises(DataError, match=rf"'x': preprocess 'normalize' does not fit the .*{what}"):
-            load_samples(spec, spec.data.evaluation)
+        found = load_samples(spec, spec.data.evaluation).inputs["x"]
+        assert (found.dtype, float(found[0, 0])) == (np.float32, expected)
+
+
+def test_what_most_likely_is_a_mistake_is_warned_of(tmp_path: Path) -> None:
+    spec = load_spec(onnx_spec(tmp_path))
+    few = load_samples(spec, spec.data.calibration)
+    guess = MetricValue(name="top1", value=0.34, ci95=(0.3, 0.38), samples=300)
+    good = guess.model_copy(update={"value": 0.9, "ci95": (0.85, 0.95)})
+    assert warnings(spec, few, good) == ()
+    (guessing,) = warnings(spec, few, guess)
+    assert "scores 34.0%, and guessing scores 33.3%: check `preprocess`" in guessing
+    _save(tmp_path, x=X, label=LABEL)
+    (hardly,) = warnings(spec, load_samples(spec, spec.data.evaluation), good)
+    assert "calibration.npz holds 5 samples" in hardly
 
 
 def test_only_evaluation_needs_labels(tmp_path: Path) -> None:

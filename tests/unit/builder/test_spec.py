@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import SpecError
+from builder.spec import Gates
 from builder.spec_file import load_spec
 
 EXAMPLE = Path(__file__).parents[3] / "examples/fashion/model.yaml"
@@ -12,12 +13,14 @@ MISTAKES = {
     "typo of a field": ("label: label", "lable: label", "data.lable: unknown field; did you mean 'label'?"),
     "typo of a required field": ("metric: {", "metrik: {", "metrik: unknown field; did you mean 'metric'?"),
     "unknown variant": ("- onnx_fp32\n", "- onnx_fp23\n", "variants[1]: 'onnx_fp23' is not known"),
-    "bad name": ("name: fashion", "name: Fashion!", "name: String should match"),
+    "bad name": ("name: fashion", "name: Fashion!", "name: 'Fashion!' cannot be read; write it such as my-model"),
     "no size": ("dims: [10]", "dims: [0]", "outputs[0].dims[0]"),
     "unknown data type": ("dtype: float32, dims: [1", "dtype: float31, dims: [1", "unknown data type 'float31'"),
     "metric of no output": ("output: logits", "output: logit", "metric.output 'logit' is not an output"),
-    "drop without unit": ("1pt", "1%", "gates.max_drop"),
+    "drop without unit": ("1pt", "'1'", "gates.max_drop: '1' cannot be read; write it such as 1pt, or 2%"),
     "axis without range": ("[1, 28, 28]", "[1, H, 28]", "axes and the names in dims must be the same"),
+    "label missing": (", Ankle boot]", "]", "there are 9 labels, but 'logits' has 10 classes"),
+    "unknown metric": ("name: top1", "name: top2", "did you mean top1?"),
     "transform of no input": ("  image:\n    - {op: dec", "  imge:\n    - {op: dec", "preprocess names ['imge']"),
     "no factory": ("  factory: model.py:build_model\n", "", "state_dict and factory (file.py:function) go together"),
     "no variants": (
@@ -77,5 +80,6 @@ def test_the_example_is_read_with_its_paths_resolved() -> None:
     spec = load_spec(EXAMPLE)
     assert spec.checkpoint.file.is_file()
     assert spec.data.evaluation.is_file()
-    assert spec.gates.max_drop_fraction == pytest.approx(0.01)
+    assert spec.gates.limit(0.9) == pytest.approx(0.01)
+    assert Gates(max_drop="2%").limit(-0.5) == pytest.approx(0.01)
     assert spec.triton_name("onnx_fp32") == "fashion_onnx_fp32"

@@ -9,7 +9,7 @@ import pytest
 
 from builder import timing
 from builder.timing import BLOCK_S, MOST_ROUNDS, ROUNDS, time_pair
-from core.intervals import median_interval, steady
+from core.intervals import steady
 from core.tensors import Arrays
 
 SAMPLE: Arrays = {"x": np.zeros((2, 3), np.float32)}
@@ -84,11 +84,3 @@ def test_a_machine_that_is_never_quiet_is_told_of(clock: list[float], monkeypatc
     found = time_pair(_takes(clock, lambda: 0.4), _takes(clock, lambda: 0.001), SAMPLE)
     assert found.disturbed
     assert clock[0] < timing.MOST_S + 3  # and not waited for without end
-
-
-def test_the_interval_is_repeatable_and_holds_the_median() -> None:
-    values = [1.0, 2.0, 3.0, 4.0, 50.0]
-    low, high = median_interval(values)
-    assert (low, high) == median_interval(values)
-    assert 1 <= low < 3 < high <= 50
-    assert median_interval([2.0]) == (2.0, 2.0)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from client.counters import ModelStatistics
-from core.metrics import wilson
+from core.intervals import wilson
 from core.samples import SamplePack, SamplePackInfo
 from core.tensors import TensorSpec
 from loadtest.job import Exchange
@@ -96,7 +97,7 @@ def test_a_server_that_did_nothing_has_zeros() -> None:
 
 
 def test_served_accuracy_is_that_of_the_answered_samples() -> None:
-    row = judge_accuracy(TARGET, "grpc", record(EXCHANGES, PACK), PACK, in_process=None)
+    row = judge_accuracy(TARGET, "grpc", record(EXCHANGES, PACK), in_process=None)
     assert (row.protocol, row.samples, row.failures) == ("grpc", 4, 1)
     assert row.metric is not None
     assert (row.metric.name, row.metric.samples) == ("top1", 3)
@@ -107,12 +108,26 @@ def test_served_accuracy_is_that_of_the_answered_samples() -> None:
 
 def test_agreement_compares_decisions_sample_by_sample() -> None:
     in_process = np.eye(3, dtype=np.float32)[[0, 2, 2, 0]]  # differs at sample 1; sample 2 was not answered
-    row = judge_accuracy(TARGET, "grpc", record(EXCHANGES, PACK), PACK, in_process)
+    row = judge_accuracy(TARGET, "grpc", record(EXCHANGES, PACK), in_process)
     assert row.agreement == pytest.approx(2 / 3)
 
 
+def test_a_metric_of_all_samples_together_is_judged_as_one() -> None:
+    pack = replace(
+        PACK, info=INFO.model_copy(update={"metric": "mae", "metric_output": "logits"}), labels=np.array([0.5, 0, 0, 0])
+    )
+    recorded = record(EXCHANGES, pack)
+    row = judge_window(STEP, "grpc", recorded, COUNTED, cpu_s=0.1)
+    # Answers (0,1,0), (1,0,0), (1,0,0) beside 0, 0.5 and 0: 1/3, 1.5/3 and 1/3.
+    assert row.accuracy == pytest.approx((1 / 3 + 0.5 + 1 / 3) / 3)
+    served = judge_accuracy(TARGET, "grpc", recorded, in_process=GOLDEN)
+    assert served.metric is not None
+    assert (served.metric.name, served.metric.higher_is_better, served.metric.fraction) == ("mae", False, False)
+    assert served.agreement == pytest.approx(2 / 3)  # sample 3 is answered (1,0,0), and (0,0,0) in GOLDEN
+
+
 def test_without_any_answer_there_is_no_accuracy() -> None:
-    row = judge_accuracy(TARGET, "grpc", record([sent(0, 0.0, 1)], PACK), PACK, GOLDEN)
+    row = judge_accuracy(TARGET, "grpc", record([sent(0, 0.0, 1)], PACK), GOLDEN)
     assert (row.metric, row.agreement, row.failures) == (None, None, 1)
 
 
@@ -120,9 +135,7 @@ def test_raw_rows_are_written_as_they_were_answered(tmp_path: Path) -> None:
     with RawRequests(tmp_path / "out" / "requests.csv") as raw:
         raw.write("a", "grpc", 8, 2, record(EXCHANGES, PACK))
     rows = list(csv.reader((tmp_path / "out" / "requests.csv").read_text().splitlines()))
-    assert (
-        rows[0] == list(COLUMNS) == ["variant", "protocol", "users", "pass", "start_s", "latency_ms", "ok", "correct"]
-    )
+    assert rows[0] == list(COLUMNS) == ["variant", "protocol", "users", "pass", "start_s", "latency_ms", "ok", "score"]
     assert rows[1:] == [
         ["a", "grpc", "8", "2", "0.100000", "100.0000", "1", "1"],
         ["a", "grpc", "8", "2", "0.000000", "300.0000", "1", "1"],
