@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,8 +104,11 @@ def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
     # An unknown field comes first: a typo of a required one is reported as missing too, which would mislead.
     first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
     count = error.error_count()
-    line, where = _locate(node, first["loc"])
     remedy, message = "", first["msg"].removeprefix("Value error, ")
+    # What concerns several fields has no place; it is told at the first one that it speaks of.
+    spoken = [word for word in re.findall(r"[a-z]+", message) if word in ModelSpec.model_fields and not first["loc"]]
+    line, where = _locate(node, first["loc"] or tuple(spoken[:1]))
+    where = where if first["loc"] else ""
     if first["type"] == "extra_forbidden":
         known = _fields_at(first["loc"][:-1])
         close = difflib.get_close_matches(str(first["loc"][-1]), known, 1)

@@ -19,7 +19,7 @@ MISTAKES = {
     "metric of no output": ("output: logits", "output: logit", "metric.output 'logit' is not an output"),
     "drop without unit": ("1pt", "'1'", "gates.max_drop: '1' cannot be read; write it such as 1pt, or 2%"),
     "axis without range": ("[1, 28, 28]", "[1, H, 28]", "axes and the names in dims must be the same"),
-    "label missing": (", Ankle boot]", "]", "there are 9 labels, but 'logits' has 10 classes"),
+    "label missing": (", Bag, Ankle boot]", ", Bag]", "there are 9 labels, but 'logits' has 10 classes"),
     "unknown metric": ("name: top1", "name: top2", "did you mean top5? known are top1"),
     "transform of no input": ("  image:\n    - {op: dec", "  imge:\n    - {op: dec", "preprocess names ['imge']"),
     "no factory": ("  factory: model.py:build_model\n", "", "state_dict and factory (file.py:function) go together"),
