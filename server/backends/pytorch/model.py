@@ -12,7 +12,7 @@ from typing import ClassVar
 # beside other work, 10 requests a second, and 190 with threads that sleep.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-import torch  # noqa: E402
+import torch
 
 from core.tensors import Arrays
 from server.backends.base import PythonBackend
