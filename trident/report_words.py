@@ -21,6 +21,13 @@ CAUSES = (
         "value that calibration saw; what exceeds them is clipped.",
     ),
     (
+        "onnx_int8_mixed",
+        "Weights are rounded to 128 steps a channel, activations to 256 a tensor, but for the layers where that costs "
+        "most: those are left in floating point.",
+    ),
+    ("_mixed", "The layers where INT8 costs most are left in floating point; which, the doctor's picture shows."),
+    ("_controlled", "Layers were taken out of INT8 until NNCF found the metric kept on calibration samples."),
+    (
         "openvino_int8",
         "Weights are rounded to 128 steps a channel, activations to 256 a tensor in ranges that NNCF estimates from "
         "calibration; what exceeds them is clipped.",
