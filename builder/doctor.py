@@ -86,9 +86,7 @@ def split_calibration(spec: ModelSpec, plan: Plan) -> Parts:
     return Parts(take(samples.inputs, ranges), take(samples.inputs, judging), labels)
 
 
-def judged_loss(
-    spec: ModelSpec, original: Arrays, outputs: Arrays, labels: NDArray[np.generic] | None
-) -> float:
+def judged_loss(spec: ModelSpec, original: Arrays, outputs: Arrays, labels: NDArray[np.generic] | None) -> float:
     """What the metric loses on the same samples, as a fraction, negative for a gain; without labels the share of
     samples whose decision is not the original's. All is lost if an output holds NaN or infinity."""
     metric, name = METRICS[spec.metric.name], spec.metric.output
@@ -104,7 +102,7 @@ def fewest(count: int, passes: Callable[[int], bool]) -> int | None:
     """The smallest `k` below `count` for which `passes(k)`, or None if not even `count - 1` does.
 
     `passes` is taken to stay true once it is: tried are 0, 1, 2, 4, 8, ... until one passes, then the gap below it is
-    halved, so that about `2 log2(k) + 2` trials are made, each of which writes and runs a whole network.
+    halved, so that about `2 log2(k) + 3` trials are made, each of which writes and runs a whole network.
     """
     low, high = -1, 0
     while not passes(high):

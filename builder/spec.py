@@ -82,7 +82,7 @@ class Batch(SpecModel):
 class Data(SpecModel):
     """Two .npz files with an array for each input and one of labels. They must not share samples."""
 
-    calibration: Annotated[Path, Field(description="samples that choose the ranges of INT8; labels, if there, help the variants that mix precisions")]
+    calibration: Annotated[Path, Field(description="samples that choose the ranges of INT8; labels only help mixed precision")]
     evaluation: Annotated[Path, Field(description="labelled samples that every variant is judged on")]
     label: Annotated[str, Field(description="name of the array of labels, whole numbers `[n]`")] = "label"
 

@@ -42,7 +42,8 @@ def render(build: ModelBuild, load: LoadReport, summary: Summary) -> str:
         build=build, load=load, summary=summary, index=index, answer=answer(build, summary),
         family=_family, figures=_figures(build, load, summary, index), degraded=degraded, why=why,
         columns=[name for name, _ in CELLS], rows=[(row, _cells(row, build)) for row in summary.rows],
-        graphs=[row for row in build.rows if row.graph], doctor=DOCTOR, diagnosis=diagnosis, caveats=caveats(summary, load), left_out=left_out(summary),
+        doctor=DOCTOR, diagnosis=diagnosis,
+        graphs=[row for row in build.rows if row.graph], caveats=caveats(summary, load), left_out=left_out(summary),
         protocol=PROTOCOL_NAMES[summary.protocol],
     )  # fmt: skip
 
@@ -124,7 +125,7 @@ def _figures(
 
 
 def _doctor(row: BuildRow) -> tuple[str, str, Markup]:
-    """What INT8 costs in the worst layers of a variant in mixed precision, those kept in float in a colour of theirs."""
+    """What INT8 costs in the worst layers of a variant in mixed precision, with those kept in float marked."""
     one = [
         Bar(
             None, f"{layer.layer} ({layer.operator})", (("error", relative_error(layer)),), f"{layer.sqnr_db:.1f} dB",

@@ -114,8 +114,7 @@ def _ranges(path: Path, parts: Parts, kinds: list[str], batch: int) -> Any:
         def __init__(self) -> None:
             count = len(next(iter(parts.ranges.values())))
             self._batches = iter(
-                {name: array[at : at + batch] for name, array in parts.ranges.items()}
-                for at in range(0, count, batch)
+                {name: array[at : at + batch] for name, array in parts.ranges.items()} for at in range(0, count, batch)
             )
 
         def get_next(self) -> Arrays | None:

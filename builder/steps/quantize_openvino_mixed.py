@@ -91,9 +91,7 @@ def _readers(output: Any) -> Iterator[Any]:
 
 def _layers(model: Any) -> list[Any]:
     """The operators that compute with something quantized, in the graph's order."""
-    names = {
-        reader.get_node().get_friendly_name() for fake in _fakes(model) for reader in _readers(fake.output(0))
-    }
+    names = {reader.get_node().get_friendly_name() for fake in _fakes(model) for reader in _readers(fake.output(0))}
     return [node for node in model.get_ordered_ops() if node.get_friendly_name() in names]
 
 
