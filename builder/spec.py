@@ -82,7 +82,7 @@ class Batch(SpecModel):
 class Data(SpecModel):
     """Two .npz files with an array for each input and one of labels. They must not share samples."""
 
-    calibration: Annotated[Path, Field(description="samples that choose the ranges of INT8; labels only help mixed precision")]
+    calibration: Annotated[Path, Field(description="samples that choose INT8 ranges; labels help mixed precision only")]
     evaluation: Annotated[Path, Field(description="labelled samples that every variant is judged on")]
     label: Annotated[str, Field(description="name of the array of labels, whole numbers `[n]`")] = "label"
 

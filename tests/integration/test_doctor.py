@@ -10,6 +10,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from builder.artifact import Artifact
 from builder.build import BuildOptions, Listener, build
@@ -99,7 +100,7 @@ def write_spec(folder: Path, model: onnx.ModelProto, *, variants: str = "onnx_fp
     folder.mkdir(parents=True)
     onnx.save(model, folder / "model.onnx")
     dims = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
-    evaluate = onnx.reference.ReferenceEvaluator(model)
+    evaluate = ReferenceEvaluator(model)
     random = np.random.default_rng(7)
     for name in ("calibration", "evaluation"):
         x: NDArray[np.float32] = random.normal(size=(300, *dims)).astype(np.float32)
