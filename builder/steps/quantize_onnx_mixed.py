@@ -84,24 +84,22 @@ def _prepared(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _layers(model: onnx.ModelProto) -> dict[str, str]:
     """The operators that INT8 applies to, name -> type, in the graph's order."""
-    graph = model.graph
+    graph, found = model.graph, dict[str, str]()
     constants = {tensor.name for tensor in graph.initializer}
-    producers = {name: node for node in graph.node for name in node.output}
-
-    def convolved(name: str) -> bool:
-        node = producers.get(name)
-        while node is not None and node.op_type in PASSED:
-            node = producers.get(node.input[0])
-        return node is not None and node.op_type in ("Conv", "ConvTranspose")
-
-    def takes_part(node: onnx.NodeProto) -> bool:
-        if node.op_type in MULTIPLY:  # a kernel that is computed while running has no place in ONNX Runtime's INT8
-            return node.op_type == "MatMul" or node.input[1] in constants
+    convolved = set[str]()  # tensors that come from a convolution with nothing between that ends its chain
+    for node in graph.node:
         # A parameter beside the data (the axes of a mean) is no activation; a constant summand or factor is left alone.
         data = node.input if node.op_type in ("Add", "Mul", "Concat") else node.input[:1]
-        return node.op_type in FOLLOW and not constants & set(data) and any(map(convolved, data))
-
-    return {node.name: node.op_type for node in graph.node if takes_part(node)}
+        follows = not convolved.isdisjoint(data)
+        if node.op_type in MULTIPLY:  # a kernel that is computed while running has no place in ONNX Runtime's INT8
+            taken = node.op_type == "MatMul" or node.input[1] in constants
+        else:
+            taken = node.op_type in FOLLOW and follows and constants.isdisjoint(data)
+        if taken:
+            found[node.name] = node.op_type
+        if node.op_type in ("Conv", "ConvTranspose") or (follows and (taken or node.op_type in PASSED)):
+            convolved.update(node.output)
+    return found
 
 
 def _ranges(path: Path, parts: Parts, kinds: list[str], batch: int) -> Any:
@@ -148,6 +146,13 @@ def _quantized(
     quantizer.quantize_model()
     quantizer.model.topological_sort()
     found: onnx.ModelProto = quantizer.model.model
+    # A dequantized bias gets the name that the bias had, which a layer in float still needs for its own.
+    names = {tensor.name: f"{tensor.name}_dequantized" for tensor in original.graph.initializer}
+    names = {name: names[name] for node in found.graph.node for name in node.output if name in names}
+    for node in found.graph.node:
+        for side in (node.input, node.output):
+            for place, name in enumerate(side):
+                side[place] = names.get(name, name)
     return found
 
 

@@ -31,29 +31,30 @@ from trident import main
 
 RUNTIMES = ("onnx", "openvino")
 NAIVE = {"onnx": "onnx_int8_static", "openvino": "openvino_int8"}
-LAYERS = ("first", "second", "third", "last")
-WIDTH = 32
+WIDTH = 16
 
 
 def network(outlier: float) -> onnx.ModelProto:
-    """Four fully connected layers, `[N, 8] -> [N, 3]`. One value that `second` reads is `outlier` times as large as it
-    would be and its weights as much smaller: the same function, but one scale does not fit all that `second` reads."""
-    random, sizes, nodes, constants = np.random.default_rng(0), (8, WIDTH, WIDTH, WIDTH, 3), [], []
-    size = np.ones(WIDTH, np.float32)
+    """Four convolutions and a mean, `[N, 4, 12, 12] -> [N, 3]`. One channel that `second` reads is `outlier`
+    times as large as it would be, and its weights as much smaller: the same function, but one scale does not fit all
+    that `second` reads."""
+    random, nodes, constants, value = np.random.default_rng(0), [], [], "x"
+    size = np.ones((WIDTH, 1, 1, 1), np.float32)
     size[0] = outlier
-    value = "x"
-    for place, name in enumerate(LAYERS):
-        kernel = random.normal(size=sizes[place : place + 2]).astype(np.float32) * np.float32((2 / sizes[place]) ** 0.5)
-        bias = random.normal(size=sizes[place + 1]).astype(np.float32) * np.float32(0.1)
-        kernel, bias = (kernel * size, bias * size) if name == "first" else (kernel, bias)
-        kernel = kernel / size[:, None] if name == "second" else kernel
-        constants += [numpy_helper.from_array(kernel, f"{name}_w"), numpy_helper.from_array(bias, f"{name}_b")]
-        result = "scores" if name == "last" else f"{name}_sum"
-        nodes.append(helper.make_node("Gemm", [value, f"{name}_w", f"{name}_b"], [result], name))
-        if name != "last":
-            nodes.append(helper.make_node("Relu", [result], [f"{name}_active"], f"{name}_relu"))
-        value = f"{name}_active"
-    return _model(nodes, constants, [8])
+    for name, inputs, side in (("first", 4, 3), ("second", WIDTH, 1), ("third", WIDTH, 3)):
+        kernel = random.normal(scale=(2 / inputs) ** 0.5 / side, size=(WIDTH, inputs, side, side)).astype(np.float32)
+        kernel = kernel * size if name == "first" else kernel / size[:, 0] if name == "second" else kernel
+        constants.append(numpy_helper.from_array(kernel, f"{name}_w"))
+        nodes.append(helper.make_node("Conv", [value, f"{name}_w"], [f"{name}_sum"], name, pads=[side // 2] * 4))
+        nodes.append(helper.make_node("Relu", [f"{name}_sum"], [value := f"{name}_active"], f"{name}_relu"))
+    kernel = random.normal(size=(3, WIDTH, 1, 1)).astype(np.float32)
+    constants.append(numpy_helper.from_array(kernel - kernel.mean(axis=1, keepdims=True), "last_w"))
+    nodes += [
+        helper.make_node("Conv", [value, "last_w"], ["map"], "last"),
+        helper.make_node("GlobalAveragePool", ["map"], ["means"], "mean"),
+        helper.make_node("Flatten", ["means"], ["scores"], "flatten"),
+    ]
+    return _model(nodes, constants, [4, 12, 12])
 
 
 def single(outlier: float) -> onnx.ModelProto:
@@ -103,10 +104,13 @@ def write_spec(folder: Path, model: onnx.ModelProto, *, variants: str = "onnx_fp
     evaluate = ReferenceEvaluator(model)
     random = np.random.default_rng(7)
     for name in ("calibration", "evaluation"):
-        x: NDArray[np.float32] = random.normal(size=(300, *dims)).astype(np.float32)
+        # A sample is light or dark in each channel, which a mean over the image lets through; and no sample goes far
+        # beyond the others, since NNCF's ranges are means of the samples' own.
+        level = random.choice([-0.5, 0.5], size=(300, dims[0], *(1 for _ in dims[1:])))
+        x: NDArray[np.float32] = (random.uniform(-1, 1, size=(300, *dims)) + level).astype(np.float32)
         x[:, 0] *= np.float32(outlier)
         np.savez(folder / f"{name}.npz", x=x, label=evaluate.run(None, {"x": x})[0].argmax(axis=1))
-    text = SPEC.format(name="net", checkpoint="{onnx: model.onnx}", max_drop="6pt", variants=variants)
+    text = SPEC.format(name="net", checkpoint="{onnx: model.onnx}", max_drop="12pt", variants=variants)
     (folder / "model.yaml").write_text(text.replace("dims: [8]", f"dims: {dims}"))
     return folder / "model.yaml"
 
@@ -150,16 +154,17 @@ def test_the_layer_that_int8_breaks_stays_in_float_and_no_other(broken: Path, ru
     assert verdict(naive, broken).drop > 0.2
     assert verdict(mixed, broken).passed
     layers = read_layers(mixed.folder)
-    assert sorted(map(short, layers)) == sorted(LAYERS)
+    assert {"first", "second", "third", "last"} <= {*map(short, layers)} <= {"first", "second", "third", "last", "mean"}
     assert [short(layer) for layer in layers if layer.kept_float] == ["second"]
     assert short(layers[0]) == "second"
-    assert layers[0].sqnr_db < 15 < 25 < layers[1].sqnr_db
-    executed = graph_facts(mixed, 1)
-    if runtime == "onnx":
-        assert {kind: count for kind, count in executed.executed.items() if "Gemm" in kind} == {"QGemm": 3, "Gemm": 1}
+    assert layers[0].sqnr_db < 20 < 30 < layers[1].sqnr_db
+    plain, facts = graph_facts(naive, 1), graph_facts(mixed, 1)
+    assert facts.weights == plain.weights
+    if runtime == "onnx":  # `first` gives floats to `second`, and ONNX Runtime has no integer kernel that does
+        assert (plain.executed["QLinearConv"], facts.executed["QLinearConv"]) == (4, 2)
     else:
-        assert executed.operators["FakeQuantize"] < graph_facts(naive, 1).operators["FakeQuantize"]
-        assert executed.executed_precisions["i8"] == 3
+        assert (plain.operators["FakeQuantize"], facts.operators["FakeQuantize"]) == (5, 4)
+        assert 3 <= facts.executed_precisions["i8"] < plain.executed_precisions["i8"]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -167,8 +172,8 @@ def test_where_full_int8_passes_nothing_is_kept(sound: Path, runtime: str) -> No
     mixed = made(sound, f"{runtime}_int8_mixed")
     assert verdict(mixed, sound).passed
     layers = read_layers(mixed.folder)
-    assert [layer.kept_float for layer in layers] == [False] * 4
-    assert min(layer.sqnr_db for layer in layers) > 25
+    assert not any(layer.kept_float for layer in layers)
+    assert min(layer.sqnr_db for layer in layers) > 30
 
 
 def test_accuracy_control_keeps_what_plain_int8_loses(broken: Path) -> None:
@@ -217,14 +222,14 @@ def test_each_layer_has_noise_of_its_own_and_none_is_left_behind(tmp_path: Path,
         assert {name.split("/")[0] for name in layers} >= {"before", "inner", "last"}
     assert noise(layers) > 100
     found = {name: noise(layers - {name}) for name in layers}
-    assert all(10 < one < 80 for one in found.values()), found
+    assert all(3 < one < 80 for one in found.values()), found
     assert noise(set()) < min(found.values()) + 3
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_network_that_int8_never_fits_fails_in_one_sentence(tmp_path: Path, runtime: str) -> None:
     path = write_spec(tmp_path / "net", single(outlier=400), outlier=400)
-    with pytest.raises(StepError, match=r"^net loses more than 3 points on .* even with one layer in INT8; allow more"):
+    with pytest.raises(StepError, match=r"^net loses more than 6 points on .* even with one layer in INT8; allow more"):
         made(path, f"{runtime}_int8_mixed")
 
 
@@ -249,7 +254,7 @@ def test_build_tells_the_diagnosis_and_the_command_shows_it(tmp_path: Path, caps
         main.main(["doctor", "net", "--artifacts", str(tmp_path / "a")])
     assert shown.value.code == 0
     assert (
-        "Of 4 layers that INT8 applies to, 1 stays in float. It hurts most in second (Gemm)" in capsys.readouterr().out
+        "Of 5 layers that INT8 applies to, 1 stays in float. It hurts most in second (Conv)" in capsys.readouterr().out
     )
     with pytest.raises(SystemExit):
         main.main(["doctor", "net", "--artifacts", str(tmp_path / "a"), "--json"])
