@@ -11,8 +11,11 @@ from builder.steps.export_onnx import ExportOnnx
 from builder.steps.fold_onnx import FoldOnnx
 from builder.steps.prune_magnitude import PruneMagnitude
 from builder.steps.quantize_onnx_dynamic import QuantizeOnnxDynamic
+from builder.steps.quantize_onnx_mixed import QuantizeOnnxMixed
 from builder.steps.quantize_onnx_static import QuantizeOnnxStatic
 from builder.steps.quantize_openvino import QuantizeOpenVino
+from builder.steps.quantize_openvino_controlled import QuantizeOpenVinoControlled
+from builder.steps.quantize_openvino_mixed import QuantizeOpenVinoMixed
 from builder.steps.to_openvino import ToOpenVino
 from builder.steps.trace_torchscript import TraceTorchScript
 
@@ -49,6 +52,9 @@ RECIPES: Final = {
         Recipe("openvino_fp32", (*EXPORT, ToOpenVino()), FP32),
         Recipe("openvino_fp16", (*EXPORT, ToOpenVino(half=True)), FP32),
         Recipe("openvino_int8", (*EXPORT, ToOpenVino(), QuantizeOpenVino()), INT8),
+        Recipe("onnx_int8_mixed", (*EXPORT, QuantizeOnnxMixed()), INT8),
+        Recipe("openvino_int8_mixed", (*EXPORT, ToOpenVino(), QuantizeOpenVinoMixed()), INT8),
+        Recipe("openvino_int8_controlled", (*EXPORT, ToOpenVino(), QuantizeOpenVinoControlled()), INT8),
         Recipe("pruned_onnx_fp32", (PRUNE, *EXPORT), FP32),
         Recipe("pruned_openvino_int8", (PRUNE, *EXPORT, ToOpenVino(), QuantizeOpenVino()), INT8),
     )

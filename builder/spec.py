@@ -16,6 +16,7 @@ VariantId = Literal[
     "torch_fp32",
     "onnx_fp32", "onnx_int8_dynamic", "onnx_int8_static",
     "openvino_fp32", "openvino_fp16", "openvino_int8",
+    "onnx_int8_mixed", "openvino_int8_mixed", "openvino_int8_controlled",
     "pruned_onnx_fp32", "pruned_openvino_int8",
 ]  # fmt: skip
 DEFAULT_VARIANTS: tuple[VariantId, ...] = (
@@ -82,7 +83,7 @@ class Batch(SpecModel):
 class Data(SpecModel):
     """Two .npz files with an array for each input and one of labels. They must not share samples."""
 
-    calibration: Annotated[Path, Field(description="samples that choose the ranges of INT8; labels are not read")]
+    calibration: Annotated[Path, Field(description="samples that choose INT8 ranges; labels help mixed precision only")]
     evaluation: Annotated[Path, Field(description="labelled samples that every variant is judged on")]
     label: Annotated[
         str, Field(description="name of the array of labels `[n]`: whole numbers, or what the metric takes")

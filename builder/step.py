@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 from builder.artifact import FILES, Artifact, Format, hash_files
 from builder.data import data_sha256
 from builder.errors import StepError
+from builder.spec import ModelSpec
 from core.files import sha256_parts, write_atomically
 from core.machine import cores, isa_flags, versions
 
@@ -60,8 +61,18 @@ def run_recipe(
     artifact = source
     for step in steps:
         on_step(step.name)
-        artifact = _cached(step, artifact, cache, calibration) or _run(step, artifact, cache, calibration)
+        read = _judged_by(step, source.spec, calibration)
+        artifact = _cached(step, artifact, cache, read) or _run(step, artifact, cache, read)
     return artifact
+
+
+def _judged_by(step: Step, spec: ModelSpec, calibration: str) -> str:
+    """The hash of what the step reads of spec and data. One that judges (it says so in an attribute `judges`) decides
+    by labels, metric and gate too."""
+    if not getattr(step, "judges", False):
+        return calibration
+    wishes = (spec.data.label, spec.metric.model_dump_json(), spec.gates.model_dump_json())
+    return sha256_parts([calibration, *wishes])
 
 
 def sweep_partial(cache: Path) -> None:

@@ -52,20 +52,18 @@ class Metric:
             fraction=self.fraction,
         )
 
+    def worse(self, original: Array, other: Array, labels: Array) -> float:
+        """How much worse `other` is on the same samples, negative if it is better."""
+        change = self.value(other, labels) - self.value(original, labels)
+        return -change if self.higher_is_better else change
+
     def loss(self, original: Array, other: Array, labels: Array) -> tuple[float, Interval]:
-        """How much worse `other` is on the same samples, negative if it is better, with the paired interval."""
-        sign = -1.0 if self.higher_is_better else 1.0
+        """`worse`, with the paired interval."""
+        worse = self.worse(original, other, labels)
         if self.score is not None and self.fraction:
-            difference, *bounds = paired_difference(self.score(original, labels), self.score(other, labels))
-        else:
-
-            def change(rows: NDArray[np.intp]) -> float:
-                return self.value(other[rows], labels[rows]) - self.value(original[rows], labels[rows])
-
-            difference = self.value(other, labels) - self.value(original, labels)
-            bounds = [*bootstrap(change, len(labels))]
-        low, high = sorted(sign * bound for bound in bounds)
-        return sign * difference, (low, high)
+            _, low, high = paired_difference(self.score(original, labels), self.score(other, labels))
+            return worse, (-high, -low)
+        return worse, bootstrap(lambda rows: self.worse(original[rows], other[rows], labels[rows]), len(labels))
 
     def same(self, output: Array, other: Array) -> NDArray[np.bool_]:
         """Which samples `[N]` have the same answer in both: the same class, or nearly the same numbers."""

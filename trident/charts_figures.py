@@ -28,13 +28,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Bar:
-    """One variant's bar: named parts one after the other, and what stands at its end."""
+    """One variant's bar: named parts one after the other, and what stands at its end. A bar that is no variant's has
+    no number."""
 
-    index: int
+    index: int | None
     name: str
     parts: tuple[tuple[str, float], ...]
     note: str
     off: bool = False  # not published: drawn paler
+    colour: str = ""  # its own, in place of the chart's
 
 
 def _axes(x: Scale, y: Scale, labels: tuple[str, str], percent: bool = False) -> list[Markup]:
@@ -115,8 +117,8 @@ def bars(rows: list[Bar], label: str, unit: str, colours: tuple[str, ...]) -> Ma
     for place, row in enumerate(rows):
         top, left, shapes = TOP + place * 40.0, 0.0, Markup("")
         name = row.name if len(row.name) <= 38 else row.name[:37] + "…"
-        parts.append(text(0, top + 12, f"{row.index}  {name}", "name"))
-        for (_, value), colour in zip(row.parts, colours, strict=False):
+        parts.append(text(0, top + 12, name if row.index is None else f"{row.index}  {name}", "name"))
+        for (_, value), colour in zip(row.parts, (row.colour,) if row.colour else colours, strict=False):
             wide = max(scale(value), 0.5)
             form = Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="14" class="bar {}"/>')
             shapes += form.format(left, top + 18, wide, colour)

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "serve": "serve a model repository on NVIDIA's Triton, on this machine, until Ctrl-C",
     "infer": "send .npy, .npz or image files to a served model",
     "loadtest": "load every variant of a model and write the comparison",
+    "doctor": "show what INT8 costs in each layer of a built model, and which stay in float",
     "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
 }
@@ -149,6 +150,11 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of the order of variants; default: %(default)s")
 
 
+def _doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="the model's name in its spec; default: the only one that was built")
+    _artifacts(parser)
+
+
 def _report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="the model's name in its spec; default: the only one that was built")
     _artifacts(parser)
@@ -179,6 +185,7 @@ _OPTIONS: Final = {
     "serve": _serve,
     "infer": _infer,
     "loadtest": _loadtest,
+    "doctor": _doctor,
     "report": _report,
     "list": _list,
 }

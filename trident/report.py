@@ -16,10 +16,13 @@ from loadtest.events import PROTOCOL_NAMES
 from trident.charts import number
 from trident.charts_figures import Bar, Point, bars, curves, scatter
 from trident.console import megabytes, percent, score
+from trident.doctor_words import diagnosis, relative_error
 from trident.report_words import answer, beside_http, time_goes, why
 from trident.summary import caveats, left_out, unsteady_speedup
 
 DEGRADED_DB: Final = 40.0
+MOST_LAYERS: Final = 15
+DOCTOR: Final = "What INT8 costs, layer by layer"
 
 
 def write(path: Path, build: ModelBuild, load: LoadReport, summary: Summary) -> None:
@@ -39,6 +42,7 @@ def render(build: ModelBuild, load: LoadReport, summary: Summary) -> str:
         build=build, load=load, summary=summary, index=index, answer=answer(build, summary),
         family=_family, figures=_figures(build, load, summary, index), degraded=degraded, why=why,
         columns=[name for name, _ in CELLS], rows=[(row, _cells(row, build)) for row in summary.rows],
+        doctor=DOCTOR, diagnosis=diagnosis,
         graphs=[row for row in build.rows if row.graph], caveats=caveats(summary, load), left_out=left_out(summary),
         protocol=PROTOCOL_NAMES[summary.protocol],
     )  # fmt: skip
@@ -118,7 +122,22 @@ def _figures(
             ]  # fmt: skip
             words = f"Least: {min(served)[1]}, {number(min(served)[0] / 1e6)} MB." if served else ""
             found.append((title, words, bars(one, title, "MB", (colour,))))
-    return found
+    return found + [_doctor(row) for row in build.rows if row.layers]
+
+
+def _doctor(row: BuildRow) -> tuple[str, str, Markup]:
+    """What INT8 costs in the worst layers of a variant in mixed precision, with those kept in float marked."""
+    one = [
+        Bar(
+            None, f"{layer.layer} ({layer.operator})", (("error", relative_error(layer)),), f"{layer.sqnr_db:.1f} dB",
+            colour="s0" if layer.kept_float else "s1",
+        )
+        for layer in row.layers[:MOST_LAYERS]
+    ]  # fmt: skip
+    title = f"{DOCTOR}: {row.variant}"
+    left = f" Shown are the worst {MOST_LAYERS}." if len(row.layers) > MOST_LAYERS else ""
+    words = f"{diagnosis(row.layers)}{left} Bars: the error of the network's output, in percent of its size."
+    return title, words, bars(one, title, "%", ("s1",))
 
 
 def _mean(windows: list[LoadWindow], read: Callable[[LoadWindow], float | None]) -> float | None:

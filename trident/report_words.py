@@ -6,6 +6,10 @@ from core.results import ModelBuild, Summary, SummaryRow
 from loadtest.events import PROTOCOL_NAMES
 from trident.charts_figures import Bar
 
+ONNX_INT8 = (
+    "Weights are rounded to 128 steps a channel, activations to 256 a tensor between the least and the greatest value "
+    "that calibration saw; what exceeds them is clipped."
+)
 # A part of the variant's id -> why its answers differ from the original's. All that occur are said, but for the general
 # ones behind a more particular one: `pruned` goes before, `fp32` says something only where nothing else does.
 CAUSES = (
@@ -15,16 +19,15 @@ CAUSES = (
         "Weights and activations are rounded to 256 steps a tensor; the range of activations is taken from each batch, "
         "so a sample's neighbours change its answer slightly.",
     ),
-    (
-        "onnx_int8_static",
-        "Weights are rounded to 128 steps a channel, activations to 256 a tensor between the least and the greatest "
-        "value that calibration saw; what exceeds them is clipped.",
-    ),
+    ("onnx_int8_static", ONNX_INT8),
+    ("onnx_int8_mixed", ONNX_INT8),
     (
         "openvino_int8",
         "Weights are rounded to 128 steps a channel, activations to 256 a tensor in ranges that NNCF estimates from "
         "calibration; what exceeds them is clipped.",
     ),
+    ("_mixed", "The layers that INT8 hurts most are left in floating point."),
+    ("_controlled", "NNCF took layers out of INT8 until the metric was kept on calibration samples."),
     ("fp16", "Weights are stored with 11 bits of mantissa; the arithmetic is that of FP32."),
     ("fp32", "Only the order of additions differs: the last bits of a float32."),
 )

@@ -18,16 +18,18 @@ from tritonclient.grpc import model_config_pb2
 
 from builder.build import BuildOptions, Listener, build
 from builder.errors import CheckpointError, PublishError, SpecError, StepError
-from builder.recipes import RECIPES
 from builder.repository import Repository
+from builder.spec import DEFAULT_VARIANTS
 from builder.worker import Workshop
 from core.errors import InputError
 from core.results import BuildReport, Passport
 from core.samples import read_pack
 from tests.support.tiny import forward, onnx_model, onnx_spec, torch_spec
 
-ALL = ", ".join(RECIPES)
-TOLERANCE = {name: 5.0 if "int8" in name or "pruned" in name else 1e-3 for name in RECIPES} | {"openvino_fp16": 0.05}
+ALL = ", ".join(DEFAULT_VARIANTS)
+TOLERANCE = {name: 5.0 if "int8" in name or "pruned" in name else 1e-3 for name in DEFAULT_VARIANTS} | {
+    "openvino_fp16": 0.05
+}
 
 
 def _options(folder: Path) -> BuildOptions:
@@ -85,7 +87,7 @@ def test_pack_and_goldens_hold_right_answers(built: tuple[Path, Path, BuildRepor
 def test_config_reads_back_bounded_warmed_and_commented(built: tuple[Path, Path, BuildReport]) -> None:
     folder, _, _ = built
     backends = {"torch": "pytorch", "onnx": "onnxruntime", "openvino": "openvino"}
-    for variant in RECIPES:
+    for variant in DEFAULT_VARIANTS:
         backend = backends[variant.removeprefix("pruned_").partition("_")[0]]
         text = (folder / "repository" / f"tiny_{variant}" / "config.pbtxt").read_text()
         config = text_format.Parse(text, model_config_pb2.ModelConfig())
@@ -366,7 +368,7 @@ def test_a_named_axis_stays_dynamic_in_every_variant(tmp_path: Path) -> None:
         x = random.normal(size=(100, 6, 4)).astype(np.float32)
         np.savez(folder / f"{name}.npz", x=x, label=np.arange(100) % 3)
     rows = build([spec], _options(tmp_path), Listener()).models[0].rows
-    assert [(row.status, row.reason) for row in rows] == [("published", "")] * len(RECIPES)
+    assert [(row.status, row.reason) for row in rows] == [("published", "")] * len(DEFAULT_VARIANTS)
     config = (tmp_path / "repository" / "sequence_onnx_fp32" / "config.pbtxt").read_text()
     parsed = text_format.Parse(config, model_config_pb2.ModelConfig())
     assert list(parsed.input[0].dims) == [-1, 4]

@@ -12,6 +12,7 @@ from rich.table import Table
 from builder.build import BuildOptions, Listener, build
 from core.results import BuildRow, ModelBuild
 from trident.console import megabytes, number, percent, progress, result_console, score
+from trident.doctor_words import diagnosis
 from trident.summary import undecided, unsteady_speedup
 
 MARKS = {"published": "[green]+[/]", "rejected": "[yellow]o[/]", "unavailable": "[dim]-[/]", "failed": "[red]x[/]"}
@@ -31,6 +32,8 @@ def run(options: argparse.Namespace) -> int:
         for model in report.models:
             console.print(build_table(model))
             for row in model.rows:
+                if row.layers:
+                    console.print(f"i {row.variant}: {diagnosis(row.layers)}", soft_wrap=True, markup=False)
                 if row.timing and (unsteady := unsteady_speedup(row.timing.speedup_ci95, row.timing.disturbed)):
                     console.print(f"! {row.variant}: {unsteady}", soft_wrap=True, markup=False)
             if model.stale:

@@ -23,6 +23,7 @@ from loadtest.events import LoadEvent
 from loadtest.plan import LoadPlan, Target
 from loadtest.protocols import no_memory
 from trident import report
+from trident.built import find_build
 from trident.console import progress, result_console
 from trident.summary import caveats, left_out, summarize, summary_table
 
@@ -84,22 +85,6 @@ def _places(options: argparse.Namespace) -> list[str]:
     usual = {"repository": Path("model_repository"), "artifacts": Path("artifacts")}
     named = {name: getattr(options, name) for name in usual if getattr(options, name) != usual[name]}
     return [word for name, path in named.items() for word in (f"--{name}", str(path))]
-
-
-def find_build(artifacts: Path, name: str | None) -> ModelBuild:
-    """What the last build of a model reported; of the only model if no name is given."""
-    paths = {path.parent.name: path for path in sorted(artifacts.glob("*/build.json"))}
-    if not paths:
-        raise InputError(f"{artifacts} holds no built model; build first with `make build-repo`")
-    if name is None and len(paths) > 1:
-        raise InputError(f"name one of the models that were built: {', '.join(paths)}")
-    path = paths.get(name or next(iter(paths)))
-    if path is None:
-        raise InputError(f"{name!r} was not built; there are {', '.join(paths)}")
-    try:
-        return ModelBuild.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise InputError(f"{path} cannot be read; build again with `make build-repo`") from error
 
 
 def _targets(artifacts: Path, model: ModelBuild) -> tuple[Target, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.results import LoadReport, ModelBuild, Summary
+from core.results import LayerNoise, LoadReport, ModelBuild, Summary
 from tests.support.report_data import report_data
 from trident import main
 from trident.charts import Scale, pareto, spread, ticks
@@ -102,6 +102,53 @@ def _awkward() -> dict[str, tuple[ModelBuild, LoadReport, Summary]]:
         "identical": (build, load, summary.model_copy(update={"rows": (same, same)})),
         "long": (build, load, summary.model_copy(update={"rows": (long,)})),
     }
+
+
+def _diagnosed() -> ModelBuild:
+    """A build with a variant in mixed precision: 20 layers, two of them kept in float, one with an odd name."""
+    build, _, _ = report_data()
+    layers = tuple(
+        LayerNoise(layer="<conv>" if i == 0 else f"conv_{i}", operator="Conv", sqnr_db=i * 3 - 5, kept_float=i < 2)
+        for i in range(20)
+    )
+    mixed = build.rows[6].model_copy(update={"variant": "openvino_int8_mixed", "layers": layers})
+    return build.model_copy(update={"rows": (*build.rows, mixed)})
+
+
+def test_what_int8_costs_is_shown_layer_by_layer() -> None:
+    _, load, summary = report_data()
+    html = render(_diagnosed(), load, summary)
+    figure = html.partition("<h3>What INT8 costs, layer by layer: openvino_int8_mixed</h3>")[2].partition("</figure>")[
+        0
+    ]
+    assert "Of 20 layers that INT8 applies to, 2 stay in float. It hurts most in &lt;conv&gt; (Conv): -5.0 dB" in figure
+    assert "Shown are the worst 15" in figure
+    assert figure.count('class="bar s0"') == 2  # kept in float: a colour of their own
+    assert figure.count('class="bar s1"') == 13
+    assert "kept in float" in figure
+    assert html.count("It hurts most in") >= 2  # in the picture and on the card
+    assert "What INT8 costs" not in render(*report_data())
+
+
+def test_the_doctor_shows_the_ranking_as_table_and_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "fashion" / "build.json"
+    path.parent.mkdir()
+    path.write_bytes(_diagnosed().to_json())
+    arguments = ["doctor", "fashion", "--artifacts", str(tmp_path)]
+    with pytest.raises(SystemExit) as table:
+        main.main(arguments)
+    assert table.value.code == 0
+    assert "2 stay in float" in (shown := capsys.readouterr().out)
+    assert "<conv>" in shown
+    with pytest.raises(SystemExit):
+        main.main([*arguments, "--json"])
+    layers = json.loads(capsys.readouterr().out)["openvino_int8_mixed"]
+    assert layers[0] == {"layer": "<conv>", "operator": "Conv", "sqnr_db": -5.0, "kept_float": True}
+    path.write_bytes(report_data()[0].to_json())
+    with pytest.raises(SystemExit) as none:
+        main.main(arguments)
+    assert none.value.code == 3
+    assert "no variant of fashion has a ranking of its layers; put onnx_int8_mixed" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", list(_awkward()))
