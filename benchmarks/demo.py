@@ -68,13 +68,13 @@ def measure(passes: int, seconds: float, builds: int) -> Benchmark:
     with tempfile.TemporaryDirectory() as folder:
         for build in range(builds):
             where = ["--repository", f"{folder}/r{build}", "--artifacts", f"{folder}/a{build}"]
-            colds.append(_run([*TRIDENT, "build", str(SPEC), *where]))
-            warms += [_run([*TRIDENT, "build", str(SPEC), *where]) for _ in range(3)]
+            colds.append(run([*TRIDENT, "build", str(SPEC), *where]))
+            warms += [run([*TRIDENT, "build", str(SPEC), *where]) for _ in range(3)]
             reports.append(_steady_rows(where, Path(folder, f"a{build}", "build-report.json")))
-        demos = [cold + _run([*TRIDENT, "loadtest", *where, *DEMO, "--out", f"{folder}/demo"]) for cold in colds[-2:]]
+        demos = [cold + run([*TRIDENT, "loadtest", *where, *DEMO, "--out", f"{folder}/demo"]) for cold in colds[-2:]]
         out = Path(folder, "out")
         load_options = ["--protocols", "http", "--passes", str(passes), "--seconds", str(seconds), "--out", str(out)]
-        _run([*TRIDENT, "loadtest", *where, *load_options])
+        run([*TRIDENT, "loadtest", *where, *load_options])
         summary = Summary.model_validate_json((out / "summary.json").read_bytes())
         load = LoadReport.model_validate_json((out / "load.json").read_bytes())
     return Benchmark(
@@ -82,7 +82,7 @@ def measure(passes: int, seconds: float, builds: int) -> Benchmark:
         command="make bench-demo",
         machine=summary.machine,
         versions=summary.versions,
-        commit=_commit(),
+        commit=commit(),
         rows=summary.rows,
         windows=load.windows,
         claims=(
@@ -131,7 +131,7 @@ def _steady_rows(where: list[str], path: Path) -> dict[str, BuildRow]:
         timings = [row.timing for row in rows if row.timing]
         if all(steady(timing.speedup_ci95) and not timing.disturbed for timing in timings):
             return {row.variant: row for row in rows}
-        _run([*TRIDENT, "build", str(SPEC), *where, "--retime"])
+        run([*TRIDENT, "build", str(SPEC), *where, "--retime"])
     raise SystemExit("the speed-ups are not steady: run this on a quiet machine")
 
 
@@ -140,13 +140,13 @@ def _timing(row: BuildRow) -> Timing:
     return row.timing
 
 
-def _run(command: list[str]) -> float:
+def run(command: list[str]) -> float:
     started = time.monotonic()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return time.monotonic() - started
 
 
-def _commit() -> str:
+def commit() -> str:
     words = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=HERE, capture_output=True, text=True)
     return words.stdout.strip() or "unknown"
 
@@ -164,9 +164,13 @@ def readme_table(benchmark: Benchmark) -> str:
             percent(row.retention),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", claims_table(benchmark)])
+
+
+def claims_table(benchmark: Benchmark) -> str:
+    """Where it was measured, and a row for each claim."""
     machine = benchmark.machine
-    lines += [
-        "",
+    lines = [
         f"Measured on {benchmark.created_at[:10]}: {machine.cpu_model}, {machine.cores} cores with server and load "
         f"generator on the same ones, {', '.join(machine.isa_flags)}.",
         "",
