@@ -229,7 +229,7 @@ def test_each_layer_has_noise_of_its_own_and_none_is_left_behind(tmp_path: Path,
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_network_that_int8_never_fits_fails_in_one_sentence(tmp_path: Path, runtime: str) -> None:
     path = write_spec(tmp_path / "net", single(outlier=400), outlier=400)
-    with pytest.raises(StepError, match=r"^net loses more than 6 points on .* even with one layer in INT8; allow more"):
+    with pytest.raises(StepError, match=r"^net loses more than 6 points on .* even with one layer in INT8; stay with"):
         made(path, f"{runtime}_int8_mixed")
 
 
