@@ -39,12 +39,15 @@ BATCH = 8  # of a trial's runs: activations of large images stay small
 class Plan:
     """How the calibration samples are used. `judging`: the share of them that judges; the others find the ranges, at
     most `samples` of them. `ranked`: on so many of those that judge the layers are ranked. `safety`: the share of the
-    spec's gate that the judged loss may use up, since what is found on few samples is not exact on others."""
+    spec's gate that the judged loss may use up, since what is found on few samples is not exact on others.
+    `floor_db`: the least SQNR of every output; 20 dB are an error of a tenth of its size. Samples that the network was
+    trained on are decided with wide margins and forgive noise that others do not, but the noise is the same on both."""
 
     samples: int = 300
     judging: float = 0.4
     ranked: int = 24
     safety: float = 0.5
+    floor_db: float = 20.0
 
     def limit(self, spec: ModelSpec, original: Arrays, labels: NDArray[np.generic] | None) -> float:
         """The largest judged loss, in the metric's own unit, or a share of samples where there are no labels."""
@@ -123,7 +126,7 @@ def treat(
 
     The layers are ranked by SQNR, worst first (of equals the one that comes first in the graph), and the first few are
     kept: see `fewest`. What is written was itself judged. Raises StepError if nothing can be quantized, or if even
-    with a single layer in INT8 too much is lost.
+    with a single layer in INT8 too much is lost: more than `plan.limit`, or an SQNR below `plan.floor_db`.
     """
     spec = source.spec
     if not layers:
@@ -142,15 +145,16 @@ def treat(
     ranking = sorted(layers, key=lambda name: noise[name])
 
     def passes(kept: int) -> bool:
-        loss = judged_loss(spec, original, trial(frozenset(ranking[:kept]), parts.judging), parts.labels)
-        print(f"   doctor: {kept} of {len(layers)} layers in float, judged loss {100 * loss:.2f} points")
-        return loss <= limit
+        outputs = trial(frozenset(ranking[:kept]), parts.judging)
+        loss, quiet = judged_loss(spec, original, outputs, parts.labels), _worst_sqnr(original, outputs)
+        print(f"   doctor: {kept} of {len(layers)} layers in float, lost {100 * loss:.2f} points, SQNR {quiet:.1f} dB")
+        return loss <= limit and quiet >= plan.floor_db
 
     kept = fewest(len(layers), passes)
     if kept is None:
         raise StepError(
-            f"{spec.name} loses more than {100 * limit:.3g} points on the calibration samples that judge even "
-            f"with one layer in INT8; allow more with gates.max_drop, or stay with FP32"
+            f"{spec.name} loses more than {100 * limit:.3g} points on the calibration samples that judge, or "
+            f"its SQNR is below {plan.floor_db:g} dB, even with one layer in INT8; stay with FP32, or train it for INT8"
         )
     write(frozenset(ranking[:kept]), out_dir)
     found = tuple(

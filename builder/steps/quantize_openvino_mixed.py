@@ -49,7 +49,7 @@ class QuantizeOpenVinoMixed:
         parts = split_calibration(source.spec, self.plan)
         original = openvino.Core().read_model(source.path)
         quantized = _quantized(original, parts, self.headroom)
-        layers = {node.get_friendly_name(): node.get_type_name() for node in _layers(quantized)}
+        layers = _layers(quantized)
 
         def write(floats: AbstractSet[str], folder: Path) -> None:
             openvino.save_model(_without(quantized, original, floats), folder / "model.xml", compress_to_fp16=False)
@@ -74,6 +74,12 @@ def _quantized(original: Any, parts: Parts, headroom: bool) -> Any:
     )
 
 
+def _name(node: Any) -> str:
+    """The operator's name in the ONNX graph, to which OpenVINO adds where it splits the bias off."""
+    name: str = node.get_friendly_name()
+    return name.removesuffix("/WithoutBiases")
+
+
 def _fakes(model: Any) -> list[Any]:
     return [node for node in model.get_ordered_ops() if node.get_type_name() == "FakeQuantize"]
 
@@ -89,10 +95,11 @@ def _readers(output: Any) -> Iterator[Any]:
             yield target
 
 
-def _layers(model: Any) -> list[Any]:
-    """The operators that compute with something quantized, in the graph's order."""
+def _layers(model: Any) -> dict[str, str]:
+    """The operators that compute with something quantized, name -> type, in the graph's order."""
     names = {reader.get_node().get_friendly_name() for fake in _fakes(model) for reader in _readers(fake.output(0))}
-    return [node for node in model.get_ordered_ops() if node.get_friendly_name() in names]
+    nodes = [node for node in model.get_ordered_ops() if node.get_friendly_name() in names]
+    return {_name(node): node.get_type_name() for node in nodes}
 
 
 def _without(quantized: Any, original: Any, floats: AbstractSet[str]) -> Any:
@@ -103,7 +110,7 @@ def _without(quantized: Any, original: Any, floats: AbstractSet[str]) -> Any:
     model = quantized.clone()
     for fake in _fakes(model):
         readers = list(_readers(fake.output(0)))
-        int8 = [reader for reader in readers if reader.get_node().get_friendly_name() not in floats]
+        int8 = [reader for reader in readers if _name(reader.get_node()) not in floats]
         if len(int8) == len(readers):
             continue
         for target in fake.output(0).get_target_inputs():
@@ -140,6 +147,6 @@ def _bias(add: Any, floats: AbstractSet[str]) -> tuple[int, Any] | None:
     """The port and value of the constant that an Add adds to one of these layers' results, if that is what it does."""
     for port in (0, 1):
         constant, layer = add.input_value(port).get_node(), add.input_value(1 - port).get_node()
-        if constant.get_type_name() == "Constant" and layer.get_friendly_name() in floats:
+        if constant.get_type_name() == "Constant" and _name(layer) in floats:
             return port, constant.get_data()
     return None

@@ -176,6 +176,7 @@ def test_extra_brings_nothing_heavy_that_it_does_not_need(installed: Callable[[s
         ("loadtest", "loadtest"),
         ("serve", "serve"),
         ("serve", "list"),
+        ("build", "doctor"),
         ("build", "build"),
     ],
 )

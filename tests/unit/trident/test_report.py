@@ -58,6 +58,10 @@ def test_each_cause_of_error_is_said_once_and_only_where_it_is_one() -> None:
     assert "neighbours" in why("onnx_int8_dynamic")
     assert "calibration" not in why("onnx_int8_dynamic")
     assert "order of additions" in why("onnx_fp32")
+    assert why("onnx_int8_mixed").startswith(why("onnx_int8_static"))
+    assert why("openvino_int8_mixed").startswith(int8)
+    assert "left in floating point" in why("openvino_int8_mixed")
+    assert "until the metric was kept" in why("openvino_int8_controlled")
 
 
 def test_what_was_never_judged_is_not_recommended() -> None:
