@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from builder.data import data_sha256
+from builder.data import data_sha256, training_sha256
 from builder.recipes import Recipe
 from builder.source import source_sha256
 from builder.spec import ModelSpec
@@ -40,7 +40,8 @@ def make_keys(spec: ModelSpec) -> Keys:
     wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data"})
     tools = json.dumps(versions(TOOLS), sort_keys=True)
     facts = f"{cores()} {isa_flags()} {_own_code()}"
-    return Keys(source, calibration, sha256_parts([source, calibration, evaluation, wishes, tools, facts]))
+    data = [calibration, evaluation, training_sha256(spec)]
+    return Keys(source, calibration, sha256_parts([source, *data, wishes, tools, facts]))
 
 
 def _own_code() -> str:

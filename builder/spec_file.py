@@ -89,6 +89,8 @@ def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:
         }
     )
     files = {"calibration": folder / data.calibration, "evaluation": folder / data.evaluation}
+    if data.training:
+        files["training"] = folder / data.training
     return spec.model_copy(update={"checkpoint": checkpoint, "data": data.model_copy(update=files)})
 
 
