@@ -111,8 +111,8 @@ def fake_quantized(
 
     `examples`, `shapes`: inputs and dynamic axes, as for `torch.export.export`. Activations get 8 bits and the range
     that they have over `samples`, weights `bits` (7 leave one of headroom), symmetric around zero. Batch norms behind
-    a layer are merged into it, since the integer kernel will be merged too, and what is rounded in training must be
-    what is rounded when served; others keep their statistics, which few samples would only make worse.
+    a convolution are merged into it: so they are when served, and what is rounded in training must be what is rounded
+    there. Others keep their statistics, which few samples would only make worse.
     """
     # Functional: a quantizer between a value and an operator that changes it in place would see one or the other.
     program = torch.export.export(network, examples, dynamic_shapes=shapes).run_decompositions({})

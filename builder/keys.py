@@ -25,6 +25,7 @@ class Keys:
 
     source: str
     calibration: str
+    training: str  # the calibration's where the spec names no training data
     base: str
 
     def of(self, recipe: Recipe) -> str:
@@ -40,8 +41,9 @@ def make_keys(spec: ModelSpec) -> Keys:
     wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data"})
     tools = json.dumps(versions(TOOLS), sort_keys=True)
     facts = f"{cores()} {isa_flags()} {_own_code()}"
-    data = [calibration, evaluation, training_sha256(spec)]
-    return Keys(source, calibration, sha256_parts([source, *data, wishes, tools, facts]))
+    training = training_sha256(spec) or calibration
+    data = [calibration, evaluation, training]
+    return Keys(source, calibration, training, sha256_parts([source, *data, wishes, tools, facts]))
 
 
 def _own_code() -> str:

@@ -16,6 +16,11 @@ CAUSES = (
         "so a sample's neighbours change its answer slightly.",
     ),
     (
+        "int8_qat",
+        "Weights are rounded to 127 steps a channel, activations to 256 a tensor, in ranges learned while the "
+        "network was fine-tuned under that rounding; what training did not make good remains.",
+    ),
+    (
         "onnx_int8_static",
         "Weights are rounded to 128 steps a channel, activations to 256 a tensor between the least and the greatest "
         "value that calibration saw; what exceeds them is clipped.",
@@ -32,7 +37,11 @@ CAUSES = (
 
 def why(variant: str) -> str:
     """Where the error of this kind of variant comes from, each cause in a sentence or two."""
-    found = [words for part, words in CAUSES if part in variant]
+    found, left = [], variant
+    for part, words in CAUSES:
+        if part in left:
+            found.append(words)
+            left = left.replace(part, "")  # `int8_qat` leaves nothing of `openvino_int8_qat` to `openvino_int8`
     if len(found) > 1 and "fp32" in variant:
         found.pop()
     return " ".join(found) or "The runtime computes in another order or precision."

@@ -82,7 +82,9 @@ class TrainQuantized:
             )
         except (RuntimeError, ValueError, TypeError) as error:  # what torch.export raises when it gives up
             why = str(error).strip().partition("\n")[0]
-            raise StepError(f"{spec.name} cannot be quantized for training: torch.export gave up: {why}") from error
+            raise StepError(
+                f"{spec.name} cannot be quantized for training, since torch.export does not follow it: {why}"
+            ) from error
         if student is None:
             raise StepError(f"{spec.name} has no convolution or linear layer that could be quantized")
         self._fit(student, load_torch(spec, source.path), spec, training)

@@ -14,13 +14,14 @@ import pytest
 from PIL import Image
 
 from builder.recipes import RECIPES
+from builder.spec import DEFAULT_VARIANTS
 from client import InferenceClient
 from core.results import BuildReport, Summary
 from core.samples import read_pack
 
 EXAMPLE = Path(__file__).parents[2] / "examples/fashion"
 TRIDENT = [sys.executable, "-m", "trident.main"]
-VARIANTS = list(RECIPES)
+VARIANTS = list(DEFAULT_VARIANTS)
 
 
 def _trident(folder: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:
