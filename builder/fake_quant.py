@@ -1,6 +1,6 @@
 """Fake quantization: a network that computes in floating point what its INT8 form would compute, and can be trained.
 
-`fake_quantized` makes the network, `frozen` ends its training. Between the two, rounding is a straight line for the
+`fake_quantized` makes the network, `exportable` ends its training. Between the two, rounding is a straight line for the
 gradient, and the width of each quantizer's steps is learned: Jacob et al., "Quantization and Training of Neural
 Networks for Efficient Integer-Arithmetic-Only Inference" (arXiv:1712.05877); Esser et al., "Learned Step Size
 Quantization" (arXiv:1902.08153). Widths are learned as logarithms, so that one learning rate suits them all: Jain et
@@ -13,14 +13,17 @@ in floating point, and so do layers whose weight is computed while running, recu
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.onnx.ops import symbolic
 
+T = TypeVar("T", bound=nn.Module)
 aten: Final = torch.ops.aten
 CONVOLUTIONS: Final = {
     aten.conv1d.default, aten.conv2d.default, aten.conv3d.default,
@@ -36,7 +39,7 @@ PASSED: Final = {
     aten.permute.default, aten.transpose.int, aten.squeeze.dim, aten.unsqueeze.default, aten.dropout.default,
     aten.contiguous.default, aten.clone.default, aten.alias.default,
 }  # fmt: skip
-BATCH_NORM: Final = aten.batch_norm.default
+BATCH_NORM: Final = aten._native_batch_norm_legit_no_training.default  # what a functional graph has for it
 ACTIVATION: Final = (0, 255)  # uint8
 
 
@@ -84,24 +87,36 @@ class Quantizer(nn.Module):
         return width * ((exact + (exact.round() - exact).detach() + zero).clamp(self.least, self.most) - zero)
 
 
-class Frozen(nn.Module):
-    """A trained quantizer as PyTorch's own operator, which exporters turn into QuantizeLinear and DequantizeLinear.
-    Weights are given on their grid, so that their fewer bits need no range that the exporter does not know."""
+class Exported(nn.Module):
+    """A trained quantizer as it goes into an ONNX file: QuantizeLinear and DequantizeLinear. PyTorch cannot compute
+    with it. (PyTorch's own `fake_quantize_per_tensor_affine` is one that `torch.export` cannot follow.)"""
 
     def __init__(self, trained: Quantizer) -> None:
         super().__init__()
-        self.axis = trained.axis
-        width, zero = trained.width().detach(), trained.get_buffer("zero")
-        self.scalars = (float(width), int(zero)) if self.axis is None else None
-        self.register_buffer("width", width)
-        self.register_buffer("zero", zero.to(torch.int32))
+        self.axis = {} if trained.axis is None else {"axis": trained.axis}
+        self.register_buffer("width", trained.width().detach())
+        self.register_buffer("zero", trained.get_buffer("zero").to(torch.uint8 if trained.axis is None else torch.int8))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x`, rounded."""
-        if self.scalars is not None:
-            return torch.fake_quantize_per_tensor_affine(x, *self.scalars, *ACTIVATION)
+        """A tensor like `x`."""
         width, zero = self.get_buffer("width"), self.get_buffer("zero")
-        return torch.fake_quantize_per_channel_affine(x, width, zero, self.axis or 0, -128, 127)
+        stored = symbolic("QuantizeLinear", (x, width, zero), self.axis, dtype=zero.dtype, shape=x.shape)
+        return symbolic("DequantizeLinear", (stored, width, zero), self.axis, dtype=x.dtype, shape=x.shape)
+
+
+class ExportedBias(nn.Module):
+    """A bias `[C]` as 32-bit whole numbers, of the width that a product of input and weight has: sums start from it."""
+
+    def __init__(self, bias: Tensor, width: Tensor) -> None:
+        super().__init__()
+        limit = 2.0**31 - 256  # the greatest that float32 has below 2**31
+        self.register_buffer("stored", (bias / width).round().clamp(-limit, limit).to(torch.int32))
+        self.register_buffer("width", width)
+
+    def forward(self, bias: Tensor) -> Tensor:
+        """A tensor like `bias`."""
+        given = (self.get_buffer("stored"), self.get_buffer("width"))
+        return symbolic("DequantizeLinear", given, {"axis": 0}, dtype=bias.dtype, shape=bias.shape)
 
 
 def fake_quantized(
@@ -118,6 +133,8 @@ def fake_quantized(
     program = torch.export.export(network, examples, dynamic_shapes=shapes).run_decompositions({})
     exported = program.module(check_guards=False)
     graph = fx.GraphModule(exported, exported.graph).eval()  # without the checks of the examples' sizes
+    for node in graph.graph.find_nodes(op="call_function", target=aten.view.default):
+        node.target = aten.reshape.default  # what is quantized need not lie in memory as it did
     _merge_batch_norms(graph)
     layers = [node for node in graph.graph.nodes if _is_layer(graph, node)]
     if not layers:
@@ -128,7 +145,7 @@ def fake_quantized(
     with torch.no_grad():
         for sample in samples:
             graph(*sample)
-    for name, observer in _quantizers(graph, Observer):
+    for name, observer in _modules(graph, Observer):
         graph.set_submodule(name, Quantizer(observer.low, observer.high, *ACTIVATION))
     most = 2 ** (bits - 1) - 1
     for layer in layers:
@@ -142,20 +159,29 @@ def fake_quantized(
     return graph
 
 
-def frozen(graph: fx.GraphModule) -> fx.GraphModule:
-    """The trained graph, changed in place into one of PyTorch's own operators, for export. Weights are rounded."""
-    for node in graph.graph.find_nodes(op="get_attr"):
-        for user in node.users:
-            if user.op == "call_module":
-                value = graph.get_parameter(str(node.target))
-                value.data = graph.get_submodule(str(user.target))(value).detach()
-    for name, quantizer in _quantizers(graph, Quantizer):
-        graph.set_submodule(name, Frozen(quantizer))
-    return graph.eval()
+def exportable(graph: fx.GraphModule) -> fx.GraphModule:
+    """The trained graph, changed in place into one for `torch.onnx.export`. Weights are rounded once and for all, to
+    fewer bits than INT8 has where they were trained so; biases to 32."""
+    quantizers = dict(_modules(graph, Quantizer))
+    for layer in list(graph.graph.nodes):
+        weight = layer.args[1] if layer.target in CONVOLUTIONS or layer.target in PRODUCTS else None
+        if not isinstance(weight, fx.Node) or weight.target not in quantizers:
+            continue
+        value, quantizer = graph.get_parameter(str(weight.args[0].target)), quantizers[weight.target]
+        value.data = quantizer(value).detach()
+        bias = layer.args[2] if len(layer.args) > 2 else None
+        given = quantizers.get(str(_root(layer.args[0]).target))
+        if given and (found := _constant(graph, bias)) is not None:
+            width = given.width() * quantizer.width()
+            _insert(graph, bias, [layer], ExportedBias(found.detach(), width.detach()))
+    for name, quantizer in quantizers.items():
+        graph.set_submodule(name, Exported(quantizer))
+    graph.recompile()
+    return graph
 
 
-def _quantizers(graph: fx.GraphModule, kind: type[Any]) -> Iterator[tuple[str, Any]]:
-    return ((name, module) for name, module in list(graph.named_modules()) if isinstance(module, kind))
+def _modules(graph: fx.GraphModule, kind: type[T]) -> list[tuple[str, T]]:
+    return [(name, module) for name, module in graph.named_modules() if isinstance(module, kind)]
 
 
 def _constant(graph: fx.GraphModule, node: object) -> Tensor | None:
@@ -186,16 +212,22 @@ def _merge_batch_norms(graph: fx.GraphModule) -> None:
         assert old is not None  # it is a layer
         own_bias = _constant(graph, layer.args[2]) if len(layer.args) > 2 else None
         with torch.no_grad():
-            merged = fuse_conv_bn_weights(old, own_bias, mean, variance, norm.args[7], weight, bias)
+            merged = fuse_conv_bn_weights(old, own_bias, mean, variance, norm.args[6], weight, bias)
         nodes = [_parameter(graph, layer, value) for value in merged]
         layer.args = (layer.args[0], *nodes, *layer.args[3:])
-        norm.replace_all_uses_with(layer)
+        for output in list(norm.users):  # of three, of which inference has but the first
+            output.replace_all_uses_with(layer)
+            graph.graph.erase_node(output)
         graph.graph.erase_node(norm)
+
+
+def _free(graph: fx.GraphModule, kind: str) -> str:
+    return next(name for count in itertools.count() if not hasattr(graph, name := f"{kind}_{count}"))
 
 
 def _parameter(graph: fx.GraphModule, before: fx.Node, value: Tensor) -> fx.Node:
     """A node, before another one, for a new parameter."""
-    name = f"trained_{sum(1 for _ in graph.parameters(recurse=False))}"
+    name = _free(graph, "trained")
     graph.register_parameter(name, nn.Parameter(value.detach().clone()))
     with graph.graph.inserting_before(before):
         return graph.graph.get_attr(name)
@@ -260,7 +292,7 @@ def _is_activation(node: fx.Node) -> bool:
 
 def _insert(graph: fx.GraphModule, place: fx.Node, users: Iterable[fx.Node], module: nn.Module) -> None:
     """A call of `module` on what `place` gives, for these users of it."""
-    name = f"quantizer_{sum(1 for _ in graph.children())}"
+    name = _free(graph, "quantizer")
     graph.add_submodule(name, module)
     with graph.graph.inserting_after(place):
         call = graph.graph.call_module(name, (place,))

@@ -60,11 +60,13 @@ class TrainQuantized:
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx`. Raises StepError if there is nothing to quantize, too little to train on, or an exporter
         gives up."""
-        ExportOnnx().export(self.train(source), source.spec, out_dir)
+        from builder.fake_quant import exportable
+
+        ExportOnnx().export(exportable(self.train(source)), source.spec, out_dir)
 
     def train(self, source: Artifact) -> fx.GraphModule:
         """The trained network, rounding as it will when served. Each epoch's loss is printed."""
-        from builder.fake_quant import fake_quantized, frozen
+        from builder.fake_quant import fake_quantized
 
         spec = source.spec
         training = load_samples(spec, spec.data.training or spec.data.calibration, labelled=False)
@@ -88,7 +90,7 @@ class TrainQuantized:
         if student is None:
             raise StepError(f"{spec.name} has no convolution or linear layer that could be quantized")
         self._fit(student, load_torch(spec, source.path), spec, training)
-        return frozen(student)
+        return student
 
     def _fit(self, student: nn.Module, teacher: nn.Module, spec: ModelSpec, training: Samples) -> None:
         """Trains the student and leaves it as it was after its best epoch."""
