@@ -165,15 +165,15 @@ def exportable(graph: fx.GraphModule) -> fx.GraphModule:
     quantizers = dict(_modules(graph, Quantizer))
     for layer in list(graph.graph.nodes):
         weight = layer.args[1] if layer.target in CONVOLUTIONS or layer.target in PRODUCTS else None
-        if not isinstance(weight, fx.Node) or weight.target not in quantizers:
+        if not isinstance(weight, fx.Node) or str(weight.target) not in quantizers:
             continue
-        value, quantizer = graph.get_parameter(str(weight.args[0].target)), quantizers[weight.target]
+        quantizer, given = quantizers[str(weight.target)], quantizers.get(str(_root(layer.args[0]).target))
+        value = graph.get_parameter(str(weight.all_input_nodes[0].target))
         value.data = quantizer(value).detach()
-        bias = layer.args[2] if len(layer.args) > 2 else None
-        given = quantizers.get(str(_root(layer.args[0]).target))
-        if given and (found := _constant(graph, bias)) is not None:
-            width = given.width() * quantizer.width()
-            _insert(graph, bias, [layer], ExportedBias(found.detach(), width.detach()))
+        for bias in layer.args[2:3]:
+            if given and isinstance(bias, fx.Node) and (own := _constant(graph, bias)) is not None:
+                width = given.width() * quantizer.width()
+                _insert(graph, bias, [layer], ExportedBias(own.detach(), width.detach()))
     for name, quantizer in quantizers.items():
         graph.set_submodule(name, Exported(quantizer))
     graph.recompile()
