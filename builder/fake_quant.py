@@ -66,8 +66,8 @@ class Quantizer(nn.Module):
     def __init__(self, low: Tensor, high: Tensor, least: int, most: int, axis: int | None = None) -> None:
         super().__init__()
         self.least, self.most, self.axis = least, most, axis
-        used = high > low  # a channel of zeros has no width of its own
-        width = torch.where(used, (high - low) / (most - least), torch.ones_like(high))
+        used = high > low  # a channel of zeros has no width of its own: one that its bias can be a multiple of
+        width = torch.where(used, (high - low) / (most - least), torch.full_like(high, 1e-6))
         self.register_buffer("zero", torch.where(used, torch.round(least - low / width), torch.zeros_like(high)))
         self.register_buffer("first", width)
         self.gain = nn.Parameter(torch.zeros_like(width))  # its logarithm
@@ -93,7 +93,7 @@ class Exported(nn.Module):
 
     def __init__(self, trained: Quantizer) -> None:
         super().__init__()
-        self.axis = {} if trained.axis is None else {"axis": trained.axis}
+        self.axis: dict[str, Any] = {} if trained.axis is None else {"axis": trained.axis}
         self.register_buffer("width", trained.width().detach())
         self.register_buffer("zero", trained.get_buffer("zero").to(torch.uint8 if trained.axis is None else torch.int8))
 
@@ -109,8 +109,7 @@ class ExportedBias(nn.Module):
 
     def __init__(self, bias: Tensor, width: Tensor) -> None:
         super().__init__()
-        limit = 2.0**31 - 256  # the greatest that float32 has below 2**31
-        self.register_buffer("stored", (bias / width).round().clamp(-limit, limit).to(torch.int32))
+        self.register_buffer("stored", (bias / width).round().to(torch.int32))
         self.register_buffer("width", width)
 
     def forward(self, bias: Tensor) -> Tensor:
@@ -173,7 +172,8 @@ def exportable(graph: fx.GraphModule) -> fx.GraphModule:
         for bias in layer.args[2:3]:
             if given and isinstance(bias, fx.Node) and (own := _constant(graph, bias)) is not None:
                 width = given.width() * quantizer.width()
-                _insert(graph, bias, [layer], ExportedBias(own.detach(), width.detach()))
+                if (own / width).abs().max() < 2**30:  # else it stays as it is, and the layer is computed in float
+                    _insert(graph, bias, [layer], ExportedBias(own.detach(), width.detach()))
     for name, quantizer in quantizers.items():
         graph.set_submodule(name, Exported(quantizer))
     graph.recompile()
