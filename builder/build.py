@@ -18,7 +18,7 @@ from builder.recipes import RECIPES, Recipe
 from builder.repository import Package, Repository, remedy
 from builder.spec import ModelSpec
 from builder.spec_file import load_spec
-from builder.step import sweep_partial
+from builder.step import sweep_partial, trains
 from builder.triton_config import make_config
 from builder.worker import Built, Workplace, Workshop, build_variant, examine_original, time_variant
 from core.errors import InputError, RepositoryError, TridentError
@@ -295,6 +295,7 @@ def _retire(builder: _ModelBuilder, name: str) -> None:
 def _passport(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> Passport:
     spec, artifact = builder.spec, built.artifact
     calibrated = any(step.calibrates for step in recipe.steps)
+    trained = any(map(trains, recipe.steps))
     return Passport(
         model=spec.name,
         variant=recipe.variant,
@@ -306,6 +307,7 @@ def _passport(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) ->
         history=artifact.history,
         source_sha256=builder.keys.source,
         calibration_sha256=builder.keys.calibration if calibrated else None,
+        training_sha256=builder.keys.training if trained else None,
         build_key=key,
         opset=built.opset,
         ir_version=built.ir_version,

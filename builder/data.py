@@ -45,6 +45,16 @@ def data_sha256(spec: ModelSpec) -> tuple[str, str]:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; correct `data` in the spec") from error
 
 
+def training_sha256(spec: ModelSpec) -> str:
+    """The hash of the training data with its preprocessing; empty where the spec names none."""
+    if spec.data.training is None:
+        return ""
+    try:
+        return sha256_parts([sha256_file(spec.data.training), str(spec.preprocess)])
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}; correct `data` in the spec") from error
+
+
 def load_samples(spec: ModelSpec, path: Path, labelled: bool = True) -> Samples:
     """Reads one data file. Calibration needs no labels: `labelled=False` neither asks for them nor reads them.
 
@@ -97,14 +107,16 @@ def _check_labels(spec: ModelSpec, path: Path, labels: NDArray[np.generic]) -> N
         raise DataError(f"{path}: {name!r} is {labels.dtype}, or holds NaN or infinity; it must hold finite numbers")
 
 
-def check_data(spec: ModelSpec, calibration: Samples, evaluation: Samples) -> None:
-    """Raises DataError if the two sets share samples (accuracy would be flattered) or a label has no class."""
-    shared = _digests(calibration) & _digests(evaluation)
-    if shared:
-        raise DataError(
-            f"{len(shared)} samples stand in both {spec.data.calibration.name} and {spec.data.evaluation.name}; "
-            f"calibrate on training data that the evaluation does not hold"
-        )
+def check_data(spec: ModelSpec, calibration: Samples, evaluation: Samples, training: Samples | None = None) -> None:
+    """Raises DataError if the evaluation shares samples with another set (accuracy would be flattered) or a label has
+    no class."""
+    judging = _digests(evaluation)
+    for path, samples in ((spec.data.calibration, calibration), (spec.data.training, training)):
+        if path and samples and (shared := _digests(samples) & judging):
+            raise DataError(
+                f"{len(shared)} samples stand in both {path.name} and {spec.data.evaluation.name}; "
+                f"calibrate and train on data that the evaluation does not hold"
+            )
     if spec.metric.function.labels == "number":
         return
     output = next(tensor for tensor in spec.outputs if tensor.name == spec.metric.output)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from builder.data import data_sha256
+from builder.data import data_sha256, training_sha256
 from builder.recipes import Recipe
 from builder.source import source_sha256
 from builder.spec import ModelSpec
@@ -25,6 +25,7 @@ class Keys:
 
     source: str
     calibration: str
+    training: str  # the calibration's where the spec names no training data
     base: str
 
     def of(self, recipe: Recipe) -> str:
@@ -40,8 +41,9 @@ def make_keys(spec: ModelSpec) -> Keys:
     wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data", "metric"})
     tools = json.dumps(versions(TOOLS), sort_keys=True)
     facts = f"{cores()} {isa_flags()} {_own_code()}"
-    parts = [source, calibration, evaluation, wishes, _metric(spec), tools, facts]
-    return Keys(source, calibration, sha256_parts(parts))
+    training = training_sha256(spec) or calibration
+    parts = [source, calibration, evaluation, training, wishes, _metric(spec), tools, facts]
+    return Keys(source, calibration, training, sha256_parts(parts))
 
 
 def _metric(spec: ModelSpec) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from builder.artifact import Format
-from builder.step import Step
+from builder.step import Step, trains
 from builder.steps.export_onnx import ExportOnnx
 from builder.steps.fold_onnx import FoldOnnx
 from builder.steps.prune_magnitude import PruneMagnitude
@@ -18,6 +18,7 @@ from builder.steps.quantize_openvino_controlled import QuantizeOpenVinoControlle
 from builder.steps.quantize_openvino_mixed import QuantizeOpenVinoMixed
 from builder.steps.to_openvino import ToOpenVino
 from builder.steps.trace_torchscript import TraceTorchScript
+from builder.steps.train_quantized import TrainQuantized
 
 
 @dataclass(frozen=True)
@@ -35,12 +36,14 @@ class Recipe:
         an export may be left out: a checkpoint in a later format has skipped nothing else."""
         if self.steps[0].accepts == source:
             return self.steps
-        return self.steps[1:] if self.steps[0].produces == source else None
+        exported = self.steps[0].produces == source and not trains(self.steps[0])
+        return self.steps[1:] if exported else None
 
 
 FP32, INT8, DYNAMIC = 1e-3, 5e-2, 0.2
 EXPORT: Final = (ExportOnnx(), FoldOnnx())
 PRUNE: Final = PruneMagnitude(share=0.3)
+TRAINED: Final = (TrainQuantized(), FoldOnnx())
 
 RECIPES: Final = {
     recipe.variant: recipe
@@ -57,5 +60,7 @@ RECIPES: Final = {
         Recipe("openvino_int8_controlled", (*EXPORT, ToOpenVino(), QuantizeOpenVinoControlled()), INT8),
         Recipe("pruned_onnx_fp32", (PRUNE, *EXPORT), FP32),
         Recipe("pruned_openvino_int8", (PRUNE, *EXPORT, ToOpenVino(), QuantizeOpenVino()), INT8),
+        Recipe("onnx_int8_qat", TRAINED, INT8),
+        Recipe("openvino_int8_qat", (*TRAINED, ToOpenVino()), INT8),
     )
 }

@@ -18,6 +18,7 @@ VariantId = Literal[
     "openvino_fp32", "openvino_fp16", "openvino_int8",
     "onnx_int8_mixed", "openvino_int8_mixed", "openvino_int8_controlled",
     "pruned_onnx_fp32", "pruned_openvino_int8",
+    "onnx_int8_qat", "openvino_int8_qat",
 ]  # fmt: skip
 DEFAULT_VARIANTS: tuple[VariantId, ...] = (
     "torch_fp32", "onnx_fp32", "onnx_int8_dynamic", "onnx_int8_static", "openvino_fp32", "openvino_fp16",
@@ -81,10 +82,15 @@ class Batch(SpecModel):
 
 
 class Data(SpecModel):
-    """Two .npz files with an array for each input and one of labels. They must not share samples."""
+    """.npz files with an array for each input and, for evaluation, one of labels. Evaluation shares no sample with the
+    others."""
 
     calibration: Annotated[Path, Field(description="samples that choose INT8 ranges; labels help mixed precision only")]
     evaluation: Annotated[Path, Field(description="labelled samples that every variant is judged on")]
+    training: Annotated[
+        Path | None,
+        Field(description="samples that `*_int8_qat` trains on, unset: those of calibration; labels are not read"),
+    ] = None
     label: Annotated[
         str, Field(description="name of the array of labels `[n]`: whole numbers, or what the metric takes")
     ] = "label"

@@ -92,6 +92,8 @@ def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:
         }
     )
     files = {"calibration": folder / data.calibration, "evaluation": folder / data.evaluation}
+    if data.training:
+        files["training"] = folder / data.training
     metric = spec.metric
     if ".py:" in metric.name:
         metric = metric.model_copy(update={"name": str(folder / metric.name)})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from builder.artifact import FILES, Artifact, Format, hash_files
-from builder.data import data_sha256
+from builder.data import data_sha256, training_sha256
 from builder.errors import StepError
 from builder.spec import ModelSpec
 from core.files import sha256_parts, write_atomically
@@ -34,6 +34,11 @@ class Step(Protocol):
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes FILES[produces] into `out_dir`."""
+
+
+def trains(step: Step) -> bool:
+    """Whether the step reads the training samples too: by a class attribute `trains`, which only such steps have."""
+    return bool(getattr(step, "trains", False))
 
 
 def step_key(step: Step, source_key: str, calibration_sha256: str) -> str:
@@ -58,10 +63,12 @@ def run_recipe(
     Raises StepError, naming the step and those done before it, when a step fails to keep its promise.
     """
     calibration = data_sha256(source.spec)[0] if any(step.calibrates for step in steps) else ""
+    training = training_sha256(source.spec) if any(map(trains, steps)) else ""
     artifact = source
     for step in steps:
         on_step(step.name)
         read = _judged_by(step, source.spec, calibration)
+        read += training if trains(step) else ""
         artifact = _cached(step, artifact, cache, read) or _run(step, artifact, cache, read)
     return artifact
 

@@ -85,7 +85,8 @@ def examine_original(spec: ModelSpec, place: Workplace) -> Original:
     place.cache.mkdir(parents=True, exist_ok=True)
     evaluation = load_samples(spec, spec.data.evaluation)
     calibration = load_samples(spec, spec.data.calibration, labelled=False)
-    check_data(spec, calibration, evaluation)
+    training = load_samples(spec, spec.data.training, labelled=False) if spec.data.training else None
+    check_data(spec, calibration, evaluation, training)
     source = source_artifact(spec, place.cache)
     try:
         original = predictor(source, cores())

@@ -121,6 +121,7 @@ class Passport(ResultModel):
     history: Annotated[tuple[str, ...], Field(description="the steps that made it, in order")]
     source_sha256: Sha256
     calibration_sha256: Sha256 | None = None
+    training_sha256: Annotated[Sha256 | None, Field(description="of samples that weights were trained on")] = None
     build_key: Annotated[Sha256, Field(description="hash of all that decides the result; equal keys are not rebuilt")]
     opset: int | None = None
     ir_version: int | None = None

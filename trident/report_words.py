@@ -19,6 +19,11 @@ CAUSES = (
         "Weights and activations are rounded to 256 steps a tensor; the range of activations is taken from each batch, "
         "so a sample's neighbours change its answer slightly.",
     ),
+    (
+        "int8_qat",
+        "Weights are rounded to 127 steps a channel, activations to 256 a tensor, in ranges learned while the "
+        "network was fine-tuned under that rounding; what training did not make good remains.",
+    ),
     ("onnx_int8_static", ONNX_INT8),
     ("onnx_int8_mixed", ONNX_INT8),
     (
@@ -35,7 +40,11 @@ CAUSES = (
 
 def why(variant: str) -> str:
     """Where the error of this kind of variant comes from, each cause in a sentence or two."""
-    found = [words for part, words in CAUSES if part in variant]
+    found, left = [], variant
+    for part, words in CAUSES:
+        if part in left:
+            found.append(words)
+            left = left.replace(part, "")  # `int8_qat` leaves nothing of `openvino_int8_qat` to `openvino_int8`
     if len(found) > 1 and "fp32" in variant:
         found.pop()
     return " ".join(found) or "The runtime computes in another order or precision."

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from builder.artifact import MAX_IR_VERSION, Artifact, Format
 from builder.errors import StepError
 from builder.source import load_torch
 from builder.steps.trace_torchscript import example_inputs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from builder.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -30,22 +35,20 @@ class ExportOnnx:
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx`. Raises StepError if the exporter gives up."""
+        self.export(load_torch(source.spec, source.path), source.spec, out_dir)
+
+    def export(self, network: nn.Module, spec: ModelSpec, out_dir: Path) -> None:
+        """The same for a network in memory."""
         import onnx
         import torch
 
-        spec = source.spec
-        dynamic = torch.export.Dim.DYNAMIC
-        shapes = tuple(
-            {0: dynamic} | {axis + 1: dynamic for axis, dim in enumerate(tensor.dims) if isinstance(dim, str)}
-            for tensor in spec.inputs
-        )
         try:
             program = torch.onnx.export(
-                load_torch(spec, source.path),
+                network,
                 example_inputs(spec),
                 input_names=[tensor.name for tensor in spec.inputs],
                 output_names=[tensor.name for tensor in spec.outputs],
-                dynamic_shapes=shapes,
+                dynamic_shapes=dynamic_shapes(spec),
                 opset_version=self.opset,
                 dynamo=True,
                 external_data=False,
@@ -58,3 +61,14 @@ class ExportOnnx:
         model.ir_version = min(model.ir_version, MAX_IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         (out_dir / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
+
+
+def dynamic_shapes(spec: ModelSpec) -> tuple[dict[int, Any], ...]:
+    """Which axes of each input `torch.export` is to keep dynamic: the batch and the named ones."""
+    import torch
+
+    dynamic = torch.export.Dim.DYNAMIC
+    return tuple(
+        {0: dynamic} | {axis + 1: dynamic for axis, dim in enumerate(tensor.dims) if isinstance(dim, str)}
+        for tensor in spec.inputs
+    )

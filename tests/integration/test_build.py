@@ -81,7 +81,8 @@ def test_pack_and_goldens_hold_right_answers(built: tuple[Path, Path, BuildRepor
         passport = Passport.model_validate_json((version / "passport.json").read_bytes())
         assert passport.verdict.passed
         assert (passport.opset, passport.ir_version) == ((20, 10) if "onnx_" in variant else (None, None))
-        assert (passport.calibration_sha256 is None) == (variant.rpartition("_")[2] not in ("static", "int8"))
+        assert (passport.calibration_sha256 is None) == (variant.rpartition("_")[2] not in ("static", "int8", "qat"))
+        assert (passport.training_sha256 is None) == ("qat" not in variant)
 
 
 def test_config_reads_back_bounded_warmed_and_commented(built: tuple[Path, Path, BuildReport]) -> None:
