@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import io
+import re
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from builder.artifact import MAX_IR_VERSION, Artifact, Format
 from builder.errors import StepError
 from builder.source import load_torch
 from builder.steps.trace_torchscript import example_inputs
 
+if TYPE_CHECKING:
+    import onnx
+    from torch import nn
+
+    from builder.spec import ModelSpec
+
 
 @dataclass(frozen=True)
 class ExportOnnx:
-    """Exports through `torch.export`. Opset 20 is the oldest that the exporter does not have to convert down to."""
+    """Exports through `torch.export`. Opset 20 is the oldest that the exporter does not have to convert down to.
+
+    A TorchScript file has no way there: it goes through PyTorch's older exporter, whose newest opset is 20 as well.
+    """
 
     opset: int = 20
 
@@ -29,32 +41,85 @@ class ExportOnnx:
         return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
-        """Writes `model.onnx`. Raises StepError if the exporter gives up."""
+        """Writes `model.onnx`. Raises StepError if the exporter gives up, naming the operator that is to blame."""
         import onnx
         import torch
 
-        spec = source.spec
-        dynamic = torch.export.Dim.DYNAMIC
-        shapes = tuple(
-            {0: dynamic} | {axis + 1: dynamic for axis, dim in enumerate(tensor.dims) if isinstance(dim, str)}
-            for tensor in spec.inputs
-        )
+        spec, network = source.spec, load_torch(source.spec, source.path)
+        export = _export_script if isinstance(network, torch.jit.ScriptModule) else _export
         try:
-            program = torch.onnx.export(
-                load_torch(spec, source.path),
-                example_inputs(spec),
-                input_names=[tensor.name for tensor in spec.inputs],
-                output_names=[tensor.name for tensor in spec.outputs],
-                dynamic_shapes=shapes,
-                opset_version=self.opset,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-        except torch.onnx.OnnxExporterError as error:
-            raise StepError(f"{spec.name}: PyTorch's ONNX exporter gave up: {str(error).splitlines()[0]}") from error
-        assert program is not None  # what the dynamo exporter returns; None is the legacy one's
-        model = program.model_proto
+            with torch.no_grad():
+                model = export(network, spec, self.opset)
+        except Exception as error:  # what tracing meets in the network comes through as it is
+            raise StepError(f"{spec.name}: PyTorch's ONNX exporter gave up: {_reason(error)}") from error
         model.ir_version = min(model.ir_version, MAX_IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         (out_dir / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _export(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.ModelProto:
+    import torch
+
+    dynamic = torch.export.Dim.DYNAMIC
+    shapes = tuple(dict.fromkeys(axes, dynamic) for axes in _dynamic_axes(spec).values())
+    captured: Any = network
+    if _recurrent(network):
+        # Left alone, the exporter writes a recurrent layer of dynamic length as a loop of small operators.
+        captured = torch.export.export(network, example_inputs(spec), dynamic_shapes=shapes)
+    program = torch.onnx.export(
+        captured,
+        example_inputs(spec),
+        input_names=[tensor.name for tensor in spec.inputs],
+        output_names=[tensor.name for tensor in spec.outputs],
+        dynamic_shapes=shapes,
+        opset_version=opset,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None  # what the dynamo exporter returns; None is the older one's
+    return program.model_proto
+
+
+def _export_script(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.ModelProto:
+    import onnx
+    import torch
+
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of the older exporter itself
+        torch.onnx.export(
+            network,
+            example_inputs(spec),
+            buffer,  # type: ignore[arg-type]  # it takes files, too
+            input_names=[tensor.name for tensor in spec.inputs],
+            output_names=[tensor.name for tensor in spec.outputs],
+            dynamic_axes=_dynamic_axes(spec, outputs=True),
+            opset_version=opset,
+            dynamo=False,
+        )
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+def _dynamic_axes(spec: ModelSpec, outputs: bool = False) -> dict[str, list[int]]:
+    """Tensor -> the axes that vary, the batch axis first."""
+    tensors = (*spec.inputs, *spec.outputs) if outputs else spec.inputs
+    return {
+        tensor.name: [0, *(at for at, dim in enumerate(tensor.dims, start=1) if isinstance(dim, str))]
+        for tensor in tensors
+    }
+
+
+def _recurrent(network: nn.Module) -> bool:
+    from torch.nn import RNNBase
+
+    return any(isinstance(module, RNNBase) for module in network.modules())
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the innermost cause, or the operator that has no ONNX."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if operator := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(error)):
+        return f"the operator {operator[1]} has no counterpart in ONNX; replace it in the network"
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

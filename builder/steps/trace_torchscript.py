@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from builder.artifact import Artifact, Format
 from builder.source import load_torch
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TraceTorchScript:
-    """Traces the network at batch 2 and freezes it (weights become constants, batch norms fold into convolutions)."""
+    """Traces the network at batch 2 and freezes it (weights become constants, batch norms fold into convolutions). A
+    TorchScript file is only frozen: what it decides by its data, it goes on deciding."""
 
     name: ClassVar[str] = "trace_torchscript"
     accepts: ClassVar[Format] = "torch"
@@ -33,12 +34,13 @@ class TraceTorchScript:
         """Writes `model.pt`."""
         import torch
 
-        network = load_torch(source.spec, source.path)
+        network: Any = load_torch(source.spec, source.path)
         with torch.no_grad():
-            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                network, example_inputs(source.spec), check_trace=False
-            )
-            torch.jit.save(torch.jit.freeze(traced), out_dir / "model.pt")
+            if not isinstance(network, torch.jit.ScriptModule):
+                network = torch.jit.trace(  # type: ignore[no-untyped-call]
+                    network, example_inputs(source.spec), check_trace=False
+                )
+            torch.jit.save(torch.jit.freeze(network), out_dir / "model.pt")
 
 
 def example_inputs(spec: ModelSpec, batch: int = 2) -> tuple[Tensor, ...]:
