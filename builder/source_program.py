@@ -7,6 +7,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ def load_torchscript(file: Path) -> nn.Module:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript itself
-        network = _load(file, "a TorchScript file (torch.jit.save)", lambda: torch.jit.load(file, map_location="cpu"))
+        network = _load(file, "a TorchScript file (torch.jit.save)", partial(torch.jit.load, file, map_location="cpu"))
     script: nn.Module = network.eval()
     return script
 
@@ -41,6 +42,28 @@ def load_exported(file: Path) -> nn.Module:
     # The checks that it makes of its inputs would be exported with it; ours are those of the proof.
     network: nn.Module = program.module(check_guards=False)
     return network
+
+
+def program_to_script(network: Any) -> Any:
+    """What `load_exported` gave, as TorchScript. Not traced, which would fix every size that the program asks for.
+    Raises CheckpointError for what TorchScript cannot say, such as a symbolic comparison."""
+    import torch
+    from torch.fx.graph import CodeGen
+
+    graph = network.graph
+    graph.set_codegen(CodeGen())  # plain tensors in and out
+    for node in graph.nodes:
+        if node.target is torch.ops.aten.sym_size.int:
+            node.op, node.target = "call_method", "size"
+        elif isinstance(node.target, torch._ops.OpOverload):
+            node.target = node.target.overloadpacket  # TorchScript chooses the overload by itself
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return torch.jit.script(torch.fx.GraphModule(network, graph)).eval()
+        except RuntimeError as error:
+            why = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+            raise CheckpointError(f"the exported program cannot be written as TorchScript: {why}") from error
 
 
 def _load(file: Path, what: str, load: Callable[[], Any]) -> Any:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from builder.artifact import MAX_IR_VERSION, Artifact, Format
 from builder.errors import StepError
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 class ExportOnnx:
     """Exports through `torch.export`. Opset 20 is the oldest that the exporter does not have to convert down to.
 
-    A TorchScript file has no way there: it goes through PyTorch's older exporter, whose newest opset is 20 as well.
+    A TorchScript file has no way there: it goes through PyTorch's older exporter, whose newest opset is 20 as well. So
+    do recurrent layers, if they can: the older one writes one operator for a layer, the newer a loop of small ones.
     """
 
     opset: int = 20
@@ -46,32 +48,43 @@ class ExportOnnx:
         import torch
 
         spec, network = source.spec, load_torch(source.spec, source.path)
-        export = _export_script if isinstance(network, torch.jit.ScriptModule) else _export
-        try:
-            with torch.no_grad():
-                model = export(network, spec, self.opset)
-        except Exception as error:  # what tracing meets in the network comes through as it is
-            raise StepError(f"{spec.name}: PyTorch's ONNX exporter gave up: {_reason(error)}") from error
+        ways = [_export_older] if isinstance(network, torch.jit.ScriptModule) else [_export]
+        if _recurrent(network):
+            ways.insert(0, _export_older)
+        model = _first_that_works(ways, network, spec, self.opset)
         model.ir_version = min(model.ir_version, MAX_IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         (out_dir / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
 
 
+def _first_that_works(
+    ways: list[Callable[[nn.Module, ModelSpec, int], onnx.ModelProto]],
+    network: nn.Module,
+    spec: ModelSpec,
+    opset: int,
+) -> onnx.ModelProto:
+    import torch
+
+    for way in ways:
+        try:
+            with torch.no_grad():
+                return way(network, spec, opset)
+        except Exception as error:  # what tracing meets in the network comes through as it is
+            if way is ways[-1]:
+                raise StepError(f"{spec.name}: PyTorch's ONNX exporter gave up: {_reason(error)}") from error
+            print(f"the older exporter gave up, the newer is tried: {_reason(error)}")
+    raise AssertionError("no way was given")
+
+
 def _export(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.ModelProto:
     import torch
 
-    dynamic = torch.export.Dim.DYNAMIC
-    shapes = tuple(dict.fromkeys(axes, dynamic) for axes in _dynamic_axes(spec).values())
-    captured: Any = network
-    if _recurrent(network):
-        # Left alone, the exporter writes a recurrent layer of dynamic length as a loop of small operators.
-        captured = torch.export.export(network, example_inputs(spec), dynamic_shapes=shapes)
     program = torch.onnx.export(
-        captured,
+        network,
         example_inputs(spec),
         input_names=[tensor.name for tensor in spec.inputs],
         output_names=[tensor.name for tensor in spec.outputs],
-        dynamic_shapes=shapes,
+        dynamic_shapes=tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in _dynamic_axes(spec).values()),
         opset_version=opset,
         dynamo=True,
         external_data=False,
@@ -81,23 +94,27 @@ def _export(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.ModelProto:
     return program.model_proto
 
 
-def _export_script(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.ModelProto:
+def _export_older(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.ModelProto:
     import onnx
     import torch
 
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of the older exporter itself
-        torch.onnx.export(
-            network,
-            example_inputs(spec),
-            buffer,  # type: ignore[arg-type]  # it takes files, too
-            input_names=[tensor.name for tensor in spec.inputs],
-            output_names=[tensor.name for tensor in spec.outputs],
-            dynamic_axes=_dynamic_axes(spec, outputs=True),
-            opset_version=opset,
-            dynamo=False,
-        )
+    buffer, fast = io.BytesIO(), torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # a fused operator that it does not know
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the older exporter itself; what it gets wrong, the proof finds
+            torch.onnx.export(
+                network,
+                example_inputs(spec),
+                buffer,  # type: ignore[arg-type]  # it takes files, too
+                input_names=[tensor.name for tensor in spec.inputs],
+                output_names=[tensor.name for tensor in spec.outputs],
+                dynamic_axes=_dynamic_axes(spec, outputs=True),
+                opset_version=opset,
+                dynamo=False,
+            )
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
     return onnx.load_model_from_string(buffer.getvalue())
 
 

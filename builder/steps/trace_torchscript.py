@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from builder.artifact import Artifact, Format
 from builder.source import load_torch
+from builder.source_program import program_to_script
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TraceTorchScript:
     """Traces the network at batch 2 and freezes it (weights become constants, batch norms fold into convolutions). A
-    TorchScript file is only frozen: what it decides by its data, it goes on deciding."""
+    TorchScript file is only frozen, and an exported program is written as TorchScript: neither loses a decision."""
 
     name: ClassVar[str] = "trace_torchscript"
     accepts: ClassVar[Format] = "torch"
@@ -36,7 +37,9 @@ class TraceTorchScript:
 
         network: Any = load_torch(source.spec, source.path)
         with torch.no_grad():
-            if not isinstance(network, torch.jit.ScriptModule):
+            if source.spec.checkpoint.kind == "exported":
+                network = program_to_script(network)
+            elif not isinstance(network, torch.jit.ScriptModule):
                 network = torch.jit.trace(  # type: ignore[no-untyped-call]
                     network, example_inputs(source.spec), check_trace=False
                 )

@@ -10,21 +10,13 @@ import pytest
 import torch
 
 from builder.build import BuildOptions, Listener, build
-from builder.recipes import RECIPES
 from builder.runtimes import predictor
 from builder.source import source_artifact
 from builder.spec import DEFAULT_VARIANTS
 from builder.spec_file import load_spec
-from builder.step import run_recipe
-from core.results import BuildRow
-from tests.support.networks import FORMATS, factory_checkpoint, scores_of, torchscript, write_spec
+from tests.support.networks import FORMATS, factory_checkpoint, prove_variants, scores_of, torchscript, write_spec
 
 RANDOM = np.random.default_rng(2)
-
-
-def _rows(folder: Path, spec: Path) -> dict[str, BuildRow]:
-    report = build([spec], BuildOptions(folder / "r", folder / "a"), Listener())
-    return {row.variant: row for row in report.models[0].rows}
 
 
 FIXED_LENGTH = """
@@ -46,7 +38,8 @@ def test_a_length_that_tracing_fixed_is_named(tmp_path: Path) -> None:
         tmp_path, checkpoint, [("x", "float32", ["S", 4])], [("scores", "float32", [3])], {"x": x}, scores_of(network),
         ("torch_fp32", "onnx_fp32"), axes={"S": {"min": 2, "opt": 6, "max": 7}},
     )  # fmt: skip
-    rows = _rows(tmp_path, spec)
+    report = build([spec], BuildOptions(tmp_path / "r", tmp_path / "a"), Listener())
+    rows = {row.variant: row for row in report.models[0].rows}
     assert rows["torch_fp32"].status == "failed"
     assert rows["torch_fp32"].reason.startswith("output 'scores' at axis S = 2 is off by ")
     assert not (tmp_path / "r" / "net_torch_fp32").exists()
@@ -54,46 +47,44 @@ def test_a_length_that_tracing_fixed_is_named(tmp_path: Path) -> None:
 
 
 ALIASING = """
-class Net(nn.Linear):
+class Net(nn.Sequential):
     def forward(self, x):
         x += 1
         x[:, 0] = 2 * x[:, 1]
-        view = x[:, 2:5]
+        view = x[:, 2:4]
         view.mul_(3)
-        scores = super().forward(x)
+        scores = super().forward(x).mean(1)
         scores[:, 0] -= 1
         return scores
 
 
 def make():
-    return Net(8, 3)
+    return Net(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
 """
 
 
 def _written_in_place(x: np.ndarray, network: torch.nn.Module) -> np.ndarray:
     """`ALIASING` in numpy."""
+    weights = [value.detach().numpy() for value in network.parameters()]
     x = x + 1
     x[:, 0] = 2 * x[:, 1]
-    x[:, 2:5] *= 3
-    scores = x @ network.weight.detach().numpy().T + network.bias.detach().numpy()  # type: ignore[union-attr,operator]
+    x[:, 2:4] *= 3
+    scores = np.maximum(x @ weights[0].T + weights[1], 0).mean(axis=1) @ weights[2].T + weights[3]
     scores[:, 0] -= 1
     return np.asarray(scores)
 
 
 def test_what_is_written_in_place_survives_every_export_and_the_callers_arrays_survive_it(tmp_path: Path) -> None:
     checkpoint, network = factory_checkpoint(tmp_path, ALIASING)
-    x = RANDOM.normal(size=(120, 8)).astype(np.float32)
+    x = RANDOM.normal(size=(120, 5, 8)).astype(np.float32)
     spec_file = write_spec(
-        tmp_path, checkpoint, [("x", "float32", [8])], [("scores", "float32", [3])], {"x": x}, scores_of(network),
+        tmp_path, checkpoint, [("x", "float32", [5, 8])], [("scores", "float32", [3])], {"x": x}, scores_of(network),
         DEFAULT_VARIANTS,
     )  # fmt: skip
-    rows = _rows(tmp_path, spec_file)
-    assert {name: row.reason for name, row in rows.items() if row.status != "published"} == {}
-    spec = load_spec(spec_file)
-    source = source_artifact(spec, tmp_path / "a" / "cache")
+    proven, reasons = prove_variants(spec_file, DEFAULT_VARIANTS)
+    assert reasons == {}
     with torchscript():
-        artifacts = [source, *(run_recipe(RECIPES[name].steps, source, tmp_path / "a" / "cache") for name in FORMATS)]
-        for artifact in artifacts:
+        for artifact in (source_artifact(load_spec(spec_file), tmp_path), *(proven[name] for name in FORMATS)):
             given = {"x": x[:5].copy()}
             answer = predictor(artifact, 1)(given)["scores"]
             assert np.abs(answer - _written_in_place(x[:5], network)).max() < 1e-4
@@ -124,9 +115,9 @@ def test_recurrent_layers_keep_their_dynamic_length_in_all_default_variants(tmp_
         tmp_path, checkpoint, [("x", "float32", ["S", 4])], [("scores", "float32", [3])], {"x": x}, scores_of(network),
         DEFAULT_VARIANTS, axes={"S": {"min": 1, "opt": 6, "max": 11}},
     )  # fmt: skip
-    rows = _rows(tmp_path, spec)
-    assert {name: row.reason for name, row in rows.items() if row.status != "published"} == {}
-    graph = onnx.load(tmp_path / "r/net_onnx_fp32/1/model.onnx").graph
+    proven, reasons = prove_variants(spec, DEFAULT_VARIANTS)
+    assert reasons == {}
+    graph = onnx.load(proven["onnx_fp32"].path).graph
     assert [node.op_type for node in graph.node].count(kind) == 2  # one operator a layer, not a loop of small ones
 
 
@@ -164,15 +155,16 @@ def test_several_inputs_and_outputs_of_all_common_types(tmp_path: Path) -> None:
         ("not", "bool", [4]),
     ]  # fmt: skip
     spec = write_spec(tmp_path, checkpoint, inputs, outputs, arrays, scores_of(network))
-    rows = _rows(tmp_path, spec)
-    assert {name: (row.status, row.reason) for name, row in rows.items()} == dict.fromkeys(FORMATS, ("published", ""))
-    for name in FORMATS:
-        golden = np.load(tmp_path / "r" / rows[name].triton_name / "1" / "golden.npz")
-        assert [golden[f"golden/{out}"].dtype.name for out, _, _ in outputs] == [dtype for _, dtype, _ in outputs]
-        assert (golden["golden/not"] == ~golden["input/flag"]).all()
-        assert (golden["golden/more"] == golden["input/small"] + 1).all()
-        assert np.allclose(golden["golden/double"], golden["input/half"] * 2)
-        assert (golden["golden/best"][:, 0] == golden["golden/scores"].argmax(1)).all()
+    proven, reasons = prove_variants(spec, FORMATS)
+    assert reasons == {}
+    for artifact in proven.values():
+        with torchscript():
+            answer = predictor(artifact, 1)({name: array[:8] for name, array in arrays.items()})
+        assert [answer[name].dtype.name for name, _, _ in outputs] == [dtype for _, dtype, _ in outputs]
+        assert (answer["not"] == ~arrays["flag"][:8]).all()
+        assert (answer["more"] == arrays["small"][:8] + 1).all()
+        assert np.allclose(answer["double"], arrays["half"][:8] * 2)
+        assert (answer["best"][:, 0] == answer["scores"].argmax(1)).all()
 
 
 def test_a_range_that_the_network_does_not_take_is_said_before_anything_is_built(tmp_path: Path) -> None:
@@ -191,5 +183,5 @@ def test_a_range_that_the_network_does_not_take_is_said_before_anything_is_built
     with pytest.raises(
         InputError, match=r"the checkpoint of net does not run at axis S = 2, which `axes` promises; In"
     ):
-        _rows(tmp_path, spec)
+        build([spec], BuildOptions(tmp_path / "r", tmp_path / "a"), Listener())
     assert not (tmp_path / "r").exists()

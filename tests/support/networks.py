@@ -15,6 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import yaml
 
+from builder.artifact import Artifact
+from builder.recipes import RECIPES
+from builder.spec import ModelSpec
+from builder.spec_file import load_spec
+from builder.worker import Workshop
+from core.errors import TridentError
 from core.tensors import Arrays
 
 if TYPE_CHECKING:
@@ -96,3 +102,37 @@ def torchscript() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield
+
+
+def prove_variant(spec: ModelSpec, variant: str, cache: Path) -> Artifact:
+    """What a build does up to the proof, without timing: makes the variant, and raises what the proof does."""
+    from builder.data import load_samples
+    from builder.runtimes import predictor
+    from builder.source import source_artifact
+    from builder.step import run_recipe
+    from builder.verify import Accuracy, prove_axes
+
+    recipe = RECIPES[variant]
+    source = source_artifact(spec, cache)
+    artifact = run_recipe(recipe.steps_from(source.format) or (), source, cache)
+    inputs = load_samples(spec, spec.data.evaluation).inputs
+    accuracy = Accuracy(recipe.tolerance, recipe.faithful)
+    prove_axes(predictor(artifact, 1), predictor(source, 1), inputs, spec, accuracy)
+    return artifact
+
+
+def prove_variants(spec_file: Path, variants: Sequence[str]) -> tuple[dict[str, Artifact], dict[str, str]]:
+    """`prove_variant` of each, in one child process as in a build: the artifacts of those proven, the reasons of the
+    others."""
+    spec, folder = load_spec(spec_file), spec_file.parent
+    proven, reasons = {}, {}
+    workshop = Workshop(folder / "build.log")
+    try:
+        for variant in variants:
+            try:
+                proven[variant] = workshop.run(prove_variant, spec, variant, folder / "cache")
+            except TridentError as error:
+                reasons[variant] = str(error)
+    finally:
+        workshop.close()
+    return proven, reasons

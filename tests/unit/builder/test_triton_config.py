@@ -77,7 +77,8 @@ def test_buckets_are_published_and_warmed_up(tmp_path: Path) -> None:
     _, config = _config(load_spec(path))
     warmed = {(part.name, part.batch_size): tuple(part.inputs["x"].dims) for part in config.model_warmup}
     assert warmed == {
-        ("batch_1_S_4", 1): (4, 8), ("batch_1_S_16", 1): (16, 8), ("batch_8_S_4", 8): (4, 8), ("batch_8_S_16", 8): (16, 8),
+        ("batch_1_S_4", 1): (4, 8), ("batch_1_S_16", 1): (16, 8),
+        ("batch_8_S_4", 8): (4, 8), ("batch_8_S_16", 8): (16, 8),
     }  # fmt: skip
     axes, buckets = parse_axes(*(config.parameters[f"trident.{name}"].string_value for name in ("axes", "buckets")))
     assert axes == {"S": ServedAxis(min=2, max=16, at={"x": (1,), "scores": (1,)})}

@@ -60,7 +60,7 @@ SIXES = {"x": np.random.default_rng(0).normal(1, 0.3, (5, 6, 3)).astype(np.float
 def test_a_length_that_was_fixed_is_named_in_every_precision(tmp_path: Path, accuracy: Accuracy) -> None:
     spec = _sequence_spec(tmp_path)
     prove_axes(_mean, _mean, SIXES, spec, accuracy)
-    with pytest.raises(BatchAxisError, match=r"output 'scores' at axis S = 2 is off by 0\.\d+: the export fixed"):
+    with pytest.raises(BatchAxisError, match=r"output 'scores' at axis S = 2 is off by 0\.\d+.*: the export fixed"):
         prove_axes(_fixed, _mean, SIXES, spec, accuracy)
 
 
