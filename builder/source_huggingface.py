@@ -80,7 +80,7 @@ def _module(encoder: Any, checkpoint: Checkpoint) -> nn.Module:
         def __init__(self) -> None:
             super().__init__()
             self.encoder = encoder
-            self.head = _head(checkpoint.head) if checkpoint.head else nn.Identity()
+            self.head = _head(checkpoint.head, encoder.config.hidden_size) if checkpoint.head else nn.Identity()
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
             """Token ids `[N, S]` to vectors or scores."""
@@ -99,7 +99,7 @@ def _module(encoder: Any, checkpoint: Checkpoint) -> nn.Module:
     return TextEncoder().eval()
 
 
-def _head(file: Path) -> nn.Module:
+def _head(file: Path, vector_size: int) -> nn.Module:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
     from torch import nn
@@ -112,6 +112,8 @@ def _head(file: Path) -> nn.Module:
     if sizes.keys() != {"weight", "bias"} or len(sizes["weight"]) != 2 or sizes["bias"] != sizes["weight"][:1]:
         raise CheckpointError(f"{file} holds {sizes}; a head is `weight` [C, D] and `bias` [C], those of a Linear")
     classes, width = sizes["weight"]
+    if width != vector_size:
+        raise CheckpointError(f"{file} takes vectors of {width} numbers, and the encoder's have {vector_size}")
     layer = nn.Linear(width, classes)
     layer.load_state_dict(state)
     return layer

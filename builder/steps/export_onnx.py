@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -58,7 +58,7 @@ class ExportOnnx:
 
 
 def _first_that_works(
-    ways: list[Callable[[nn.Module, ModelSpec, int], onnx.ModelProto]],
+    ways: Sequence[Callable[[nn.Module, ModelSpec, int], onnx.ModelProto]],
     network: nn.Module,
     spec: ModelSpec,
     opset: int,

@@ -15,7 +15,7 @@ from builder.build import BuildOptions, Listener, build
 from builder.recipes import RECIPES
 from builder.spec import DEFAULT_VARIANTS
 from core.results import BuildRow
-from tests.support.networks import FORMATS, scores_of, torchscript, write_spec
+from tests.support.networks import FORMATS, scores_of, tiny_bert, torchscript, write_spec
 from tests.support.tiny import forward, onnx_model, onnx_spec, torch_spec
 
 PRUNED = [name for name in DEFAULT_VARIANTS if name.startswith("pruned_")]
@@ -122,7 +122,7 @@ def test_a_program_exported_with_a_fixed_batch_is_refused_with_the_reason(tmp_pa
 
 @pytest.mark.parametrize(("pooling", "normalize", "head"), [("mean", True, False), ("cls", False, True)])
 def test_a_hugging_face_folder_goes_all_the_way(tmp_path: Path, pooling: str, normalize: bool, head: bool) -> None:
-    original = _bert(tmp_path / "bert")
+    original = tiny_bert(tmp_path / "bert")
     random = np.random.default_rng(0)
     ids = random.integers(5, 60, (80, 7))
     mask = (np.arange(7) < random.integers(2, 8, (80, 1))).astype(np.int64)
@@ -164,20 +164,6 @@ def test_a_hugging_face_folder_goes_all_the_way(tmp_path: Path, pooling: str, no
     if head:
         assert rows["pruned_onnx_fp32"].graph is not None
         assert rows["pruned_onnx_fp32"].graph.sparsity > 0.1  # type: ignore[operator]
-
-
-def _bert(folder: Path) -> nn.Module:
-    """A BERT of one layer and random weights, saved as its users find them."""
-    from transformers import BertConfig, BertModel
-
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
-        max_position_embeddings=32,
-    )  # fmt: skip
-    model = BertModel(config).eval()
-    model.save_pretrained(folder)
-    return model
 
 
 @pytest.mark.parametrize("opset", [14, 24])

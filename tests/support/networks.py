@@ -83,6 +83,21 @@ def factory_checkpoint(folder: Path, code: str) -> tuple[dict[str, object], nn.M
     return {"state_dict": "net.safetensors", "factory": "net.py:make"}, network
 
 
+def tiny_bert(folder: Path) -> nn.Module:
+    """A BERT of one layer and random weights, vectors of 16, saved as its users find them."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=32,
+    )  # fmt: skip
+    model: nn.Module = BertModel(config).eval()
+    model.save_pretrained(folder)  # type: ignore[operator]
+    return model
+
+
 def scores_of(network: nn.Module) -> Callable[[Arrays], np.ndarray]:
     """The first output, from copies of the arrays in their order."""
     import torch
