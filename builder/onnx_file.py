@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 from builder.artifact import MAX_IR_VERSION
 from builder.errors import CheckpointError
 
-MAX_OPSET: Final = 24  # the newest that ONNX Runtime and OpenVINO both load
+MAX_OPSET: Final = 24  # the newest that every step and runtime is tested with
 ONNX: Final = ("", "ai.onnx")
 DOMAINS: Final = (*ONNX, "ai.onnx.ml", "com.microsoft")  # whose operators are known to the runtimes, or to the checker
 
@@ -56,12 +56,13 @@ def _open(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
 
 
 def _check_operators(path: Path, model: onnx.ModelProto) -> None:
-    """Raises CheckpointError for an opset that the runtimes here do not load, and for operators that none of them has.
+    """Raises CheckpointError for an opset that is too new, and for operators that none of the runtimes has.
     Those of the model's own functions are known."""
     opset = max((entry.version for entry in model.opset_import if entry.domain in ONNX), default=0)
     if opset > MAX_OPSET:
         raise CheckpointError(
-            f"{path} is at opset {opset}, and the runtimes here load opsets up to {MAX_OPSET}; export it at that one"
+            f"{path} is at opset {opset}, and the newest that the runtimes here are known to run is {MAX_OPSET}; "
+            f"export it at that one"
         )
     own = {(function.domain, function.name) for function in model.functions}
     nodes = [*_nodes(model.graph), *(node for function in model.functions for node in function.node)]

@@ -151,7 +151,9 @@ def test_an_opset_that_is_too_new_is_named_with_the_limit(tmp_path: Path) -> Non
     model = onnx_model()
     model.opset_import[0].version = MAX_OPSET + 1
     onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(CheckpointError, match=rf"is at opset {MAX_OPSET + 1}, and the runtimes here .* {MAX_OPSET}; "):
+    with pytest.raises(
+        CheckpointError, match=rf"is at opset {MAX_OPSET + 1}, and the newest that the runtimes .* {MAX_OPSET}; "
+    ):
         read_onnx(tmp_path / "model.onnx")
 
 
