@@ -14,9 +14,9 @@ from builder.advice import int8_advice
 from builder.artifact import FILES
 from builder.errors import PublishError
 from builder.keys import TOOLS, Keys, make_keys
-from builder.recipes import RECIPES, Recipe
+from builder.recipes import Recipe, recipes_of
 from builder.repository import Package, Repository, remedy
-from builder.spec import ModelSpec
+from builder.spec import RUN_THEIR_CONTENT, ModelSpec
 from builder.spec_file import load_spec
 from builder.step import sweep_partial, trains
 from builder.triton_config import make_config
@@ -100,7 +100,8 @@ def _build(spec_files: list[Path], options: BuildOptions, listener: Listener) ->
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"the name {twice.pop()!r} stands in two specs; a model's name must be its own")
     for spec in specs:
-        make_keys(spec)  # every checkpoint and data file is found before anything is built
+        make_keys(spec)  # every checkpoint, data file and import is found before anything is built
+        recipes_of(spec)
     models = tuple(build_model(path, spec, options, listener) for path, spec in zip(spec_files, specs, strict=True))
     report = BuildReport(
         created_at=now(),
@@ -128,8 +129,8 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
         if advice:
             listener.on_advice(spec.name, advice)
         rows = []
-        for variant in spec.variants:
-            rows.append(_row(builder, RECIPES[variant]))
+        for recipe in recipes_of(spec):
+            rows.append(_row(builder, recipe))
             listener.on_row(spec.name, rows[-1])
     finally:
         workshop.close()
@@ -141,7 +142,7 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
         baseline_variant=baseline,
         evaluation_samples=original.metric.samples,
         original=original.metric,
-        original_runtime="ONNX Runtime" if spec.checkpoint.onnx else "eager PyTorch",
+        original_runtime=spec.checkpoint.runtime,
         original_parameters=original.parameters,
         advice=advice,
         warnings=original.warnings,
@@ -208,9 +209,13 @@ def _record_path(builder: _ModelBuilder, recipe: Recipe) -> Path:
 
 
 def _unavailable(spec: ModelSpec, recipe: Recipe) -> str | None:
-    steps = recipe.steps_from("onnx" if spec.checkpoint.onnx else "torch")
+    kind = spec.checkpoint.kind
+    steps = recipe.steps_from("onnx" if kind == "onnx" else "torch")
     if steps is None:
         return f"the checkpoint is an ONNX file, and {recipe.steps[0].name} works on a PyTorch network"
+    edits = next((step.name for step in steps if step.accepts == step.produces == "torch"), None)
+    if edits and kind in RUN_THEIR_CONTENT:
+        return f"{edits} works on the layers of a PyTorch network, and a {kind} file has none; give its state_dict"
     return next((reason for step in steps if (reason := step.unavailable())), None)
 
 
@@ -242,8 +247,7 @@ def _waiting(builder: _ModelBuilder) -> Callable[[], None]:
 
 
 def _config(builder: _ModelBuilder, recipe: Recipe) -> str:
-    steps = recipe.steps
-    return make_config(builder.spec, recipe.variant, steps[-1].produces, builder.keys.source, cores())
+    return make_config(builder.spec, recipe.variant, recipe.produces, builder.keys.source, cores())
 
 
 def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> BuildRow:
@@ -347,7 +351,7 @@ def _retention(metric: MetricValue, baseline: MetricValue) -> float | None:
 
 def _stale(builder: _ModelBuilder) -> tuple[str, ...]:
     """This model's variants that are published but no longer in the spec; removed with `prune`."""
-    repository, wanted = builder.repository, {builder.spec.triton_name(v) for v in builder.spec.variants}
+    repository, wanted = builder.repository, {builder.spec.triton_name(v) for v in builder.spec.all_variants}
     stale = []
     for name in repository.models():
         passport = repository.passport(name, max(repository.versions(name), default=0))

@@ -31,6 +31,18 @@ PASSED: Final = {"Convert", "Multiply", "Subtract", "Reshape", "Transpose", "Fak
 UNCOUNTED: Final = {
     "LSTMCell", "LSTMSequence", "GRUCell", "GRUSequence", "RNNCell", "RNNSequence", "TensorIterator", "Loop", "If",
 }  # fmt: skip
+RECURRENT: Final = {
+    "lstm",
+    "gru",
+    "rnn_tanh",
+    "rnn_relu",
+    "lstm_cell",
+    "gru_cell",
+    "rnn_tanh_cell",
+    "rnn_relu_cell",
+    "prim::Loop",
+    "prim::If",
+}  # of TorchScript
 NO_LAYERS: Final = {"Const", "Input", "Output", "Parameter", "Constant", "Result"}
 
 
@@ -40,8 +52,11 @@ def graph_facts(artifact: Artifact, threads: int) -> GraphFacts:
 
 
 def parameter_count(spec: ModelSpec) -> int | None:
-    """All trainable numbers of the original network; None for an ONNX file, which does not tell them from constants."""
-    return None if spec.checkpoint.onnx else sum(value.numel() for value in load_torch(spec).parameters())
+    """All trainable numbers of the original network; None for an ONNX file or a frozen script, which do not tell them
+    from constants."""
+    if spec.checkpoint.onnx:
+        return None
+    return sum(value.numel() for value in load_torch(spec).parameters()) or None  # none: frozen into constants
 
 
 class _Kernel(NamedTuple):
@@ -60,12 +75,12 @@ def _torchscript(artifact: Artifact, threads: int) -> GraphFacts:  # noqa: ARG00
     from torch.utils.flop_counter import FlopCounterMode
 
     network = load_torch(artifact.spec)
-    counted = not any(isinstance(module, torch.nn.RNNBase | torch.nn.RNNCellBase) for module in network.modules())
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*example_inputs(artifact.spec, batch=1))
     kernels = [_Kernel(value.detach().numpy(), np.zeros(())) for value in network.parameters() if value.dim() > 1]
     stored = torch.jit.load(artifact.path, map_location="cpu")  # type: ignore[no-untyped-call]
     names = Counter(node.kind().removeprefix("aten::") for node in stored.inlined_graph.nodes())
+    counted = bool(kernels) and not RECURRENT & names.keys()
     return _facts(
         kernels if counted else None,
         counter.get_total_flops() if counted else None,

@@ -9,14 +9,14 @@ from typing import Final
 
 from builder.data import data_sha256, training_sha256
 from builder.recipes import Recipe
-from builder.source import source_sha256
+from builder.source import more_tools, source_sha256
 from builder.spec import ModelSpec
 from core.files import sha256_file, sha256_parts
 from core.machine import cores, isa_flags, versions
 
 TOOLS: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
 # What the server is told, not what the artifact is: a change of these replaces config.pbtxt and builds nothing.
-SERVING_ONLY: Final = {"serving", "labels", "postprocess", "target", "variants"}
+SERVING_ONLY: Final = {"serving", "labels", "postprocess", "target", "variants", "imports", "pad"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def make_keys(spec: ModelSpec) -> Keys:
     calibration, evaluation = data_sha256(spec)
     # Paths are left out: their contents are hashed, and the same model elsewhere is the same model.
     wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data", "metric"})
-    tools = json.dumps(versions(TOOLS), sort_keys=True)
+    tools = json.dumps(versions((*TOOLS, *more_tools(spec))), sort_keys=True)
     facts = f"{cores()} {isa_flags()} {_own_code()}"
     training = training_sha256(spec) or calibration
     parts = [source, calibration, evaluation, training, wishes, _metric(spec), tools, facts]

@@ -6,7 +6,9 @@ resolving links, no link, no hard link, offset and length inside the file.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -14,11 +16,16 @@ from google.protobuf.message import DecodeError
 from builder.artifact import MAX_IR_VERSION
 from builder.errors import CheckpointError
 
+MAX_OPSET: Final = 24  # the newest that every step and runtime is tested with
+ONNX: Final = ("", "ai.onnx")
+DOMAINS: Final = (*ONNX, "ai.onnx.ml", "com.microsoft")  # whose operators are known to the runtimes, or to the checker
+
 
 def read_onnx(path: Path) -> onnx.ModelProto:
     """The model with all its weights in memory. Raises CheckpointError if it is damaged, or if external data lies, or
     pretends to lie, outside the model's folder; in that case nothing outside was opened."""
     model, _ = _open(path)
+    _check_operators(path, model)
     # A label of the container: what it holds decides whether an older runtime can read it, and the opset says that.
     model.ir_version = min(model.ir_version, MAX_IR_VERSION)
     onnx.external_data_helper.load_external_data_for_model(model, str(path.resolve().parent))
@@ -46,6 +53,34 @@ def _open(path: Path) -> tuple[onnx.ModelProto, list[Path]]:
     tensors = _tensors(model.graph, model.functions)
     external = [tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL]
     return model, sorted({_check_external(path, folder, tensor) for tensor in external})
+
+
+def _check_operators(path: Path, model: onnx.ModelProto) -> None:
+    """Raises CheckpointError for an opset that is too new, and for operators that none of the runtimes has.
+    Those of the model's own functions are known."""
+    opset = max((entry.version for entry in model.opset_import if entry.domain in ONNX), default=0)
+    if opset > MAX_OPSET:
+        raise CheckpointError(
+            f"{path} is at opset {opset}, and the newest that the runtimes here are known to run is {MAX_OPSET}; "
+            f"export it at that one"
+        )
+    own = {(function.domain, function.name) for function in model.functions}
+    nodes = [*_nodes(model.graph), *(node for function in model.functions for node in function.node)]
+    for node in nodes:
+        if node.domain not in DOMAINS and (node.domain, node.op_type) not in own:
+            raise CheckpointError(
+                f"{path} uses the operator {node.op_type} of domain {node.domain!r}, which neither ONNX nor ONNX "
+                f"Runtime has; export the model without custom operators"
+            )
+
+
+def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, also those of sub-graphs."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from _nodes(inner)
 
 
 def _tensors(graph: onnx.GraphProto, functions: object = ()) -> list[onnx.TensorProto]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from builder.artifact import Format
+from builder.imports import Imported, examine_import
+from builder.spec import ModelSpec
 from builder.step import Step, trains
 from builder.steps.export_onnx import ExportOnnx
 from builder.steps.fold_onnx import FoldOnnx
@@ -25,15 +27,25 @@ from builder.steps.train_quantized import TrainQuantized
 class Recipe:
     """`tolerance`: how far an answer may lie from another of the same variant (other batch, other machine), relative to
     the output's largest value: rounding in floating point; in INT8 now and then a step of the quantizer; in dynamic
-    INT8 the other samples of the batch, which decide the steps' width."""
+    INT8 the other samples of the batch, which decide the steps' width. `faithful`: only rounding lies between it and
+    the original, so that the same tolerance holds against the original. `imported`: made by another tool, no steps."""
 
     variant: str
     steps: tuple[Step, ...]
     tolerance: float
+    faithful: bool = False
+    imported: Imported | None = None
+
+    @property
+    def produces(self) -> Format:
+        """The format of the variant's files."""
+        return self.imported.format if self.imported else self.steps[-1].produces
 
     def steps_from(self, source: Format) -> tuple[Step, ...] | None:
         """The steps still to do for a checkpoint of this format, or None if the recipe does not lead through it. Only
         an export may be left out: a checkpoint in a later format has skipped nothing else."""
+        if self.imported:
+            return ()
         if self.steps[0].accepts == source:
             return self.steps
         exported = self.steps[0].produces == source and not trains(self.steps[0])
@@ -48,11 +60,11 @@ TRAINED: Final = (TrainQuantized(), FoldOnnx())
 RECIPES: Final = {
     recipe.variant: recipe
     for recipe in (
-        Recipe("torch_fp32", (TraceTorchScript(),), FP32),
-        Recipe("onnx_fp32", EXPORT, FP32),
+        Recipe("torch_fp32", (TraceTorchScript(),), FP32, faithful=True),
+        Recipe("onnx_fp32", EXPORT, FP32, faithful=True),
         Recipe("onnx_int8_dynamic", (*EXPORT, QuantizeOnnxDynamic()), DYNAMIC),
         Recipe("onnx_int8_static", (*EXPORT, QuantizeOnnxStatic()), INT8),
-        Recipe("openvino_fp32", (*EXPORT, ToOpenVino()), FP32),
+        Recipe("openvino_fp32", (*EXPORT, ToOpenVino()), FP32, faithful=True),
         Recipe("openvino_fp16", (*EXPORT, ToOpenVino(half=True)), FP32),
         Recipe("openvino_int8", (*EXPORT, ToOpenVino(), QuantizeOpenVino()), INT8),
         Recipe("onnx_int8_mixed", (*EXPORT, QuantizeOnnxMixed()), INT8),
@@ -64,3 +76,11 @@ RECIPES: Final = {
         Recipe("openvino_int8_qat", (*TRAINED, ToOpenVino()), INT8),
     )
 }
+
+
+def recipes_of(spec: ModelSpec) -> list[Recipe]:
+    """The recipes of all variants that a spec asks for, those made by other tools last. What such a file holds cannot
+    be told from outside, so it has the widest tolerance. Raises CheckpointError for one that is missing or not safe."""
+    own = [RECIPES[variant] for variant in spec.variants]
+    foreign = {name: examine_import(spec, name) for name in spec.imports}
+    return own + [Recipe(f"imported_{name}", (), DYNAMIC, imported=found) for name, found in foreign.items()]

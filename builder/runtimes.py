@@ -39,7 +39,8 @@ def _torch_module(module: Any, artifact: Artifact, threads: int) -> Predictor:
 
     def predict(inputs: Arrays) -> Arrays:
         with torch.inference_mode():
-            result = module(*(torch.from_numpy(inputs[name]) for name in names))
+            # Copies: some networks write into what they are given, and the caller's arrays are used again.
+            result = module(*(torch.from_numpy(inputs[name].copy()) for name in names))
         values = (
             result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else [result]
         )

@@ -1,105 +1,88 @@
-"""The checkpoint: found, hashed, and loaded without running anything that it contains.
+"""The checkpoint: found, hashed, and loaded.
 
 The factory is the user's own code and is run; the checkpoint file is not trusted: `weights_only=True` or safetensors.
+Only what the spec calls trusted is loaded as a program.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import pickle
 import struct
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from builder.artifact import Artifact
 from builder.errors import CheckpointError
+from builder.source_huggingface import huggingface_files, load_huggingface
+from builder.source_program import load_exported, load_torchscript
 from builder.spec import ModelSpec
-from core.datatypes import BY_ONNX
 from core.errors import TridentError
 from core.files import sha256_file, sha256_parts, write_atomically
-from core.tensors import TensorSpec
+from core.machine import versions
 
 if TYPE_CHECKING:
+    import onnx
     from torch import Tensor, nn
 
 
 def source_sha256(spec: ModelSpec) -> str:
-    """The hash of the checkpoint's bytes, of external data and, where there is one, of its factory's code. Imports
-    nothing heavy."""
-    parts = []
-    files = [spec.checkpoint.file]
-    if spec.checkpoint.factory:
+    """The hash of all that decides the network: the checkpoint's bytes, external data, its factory's code, what is done
+    with a text's vectors. Imports nothing heavy."""
+    source = spec.checkpoint
+    files = huggingface_files(source) if source.kind == "huggingface" else [source.file]
+    if source.factory:
         files.append(_factory_file(spec))
-    for file in files:
-        if not file.is_file():
-            raise CheckpointError(f"{file} does not exist; correct `checkpoint` in the spec of {spec.name}")
-        try:
-            parts.append(sha256_file(file))
-        except OSError as error:
-            raise CheckpointError(f"{file} cannot be read: {error}") from error
-    parts.append(spec.checkpoint.factory.rpartition(":")[2] if spec.checkpoint.factory else "")
-    if spec.checkpoint.onnx:
+    parts = [hash_input(file, "`checkpoint`", spec) for file in files]
+    parts.append(source.factory.rpartition(":")[2] if source.factory else "")
+    if source.onnx:
         from builder.onnx_file import external_files
 
-        parts += [sha256_file(file) for file in external_files(spec.checkpoint.onnx)]
-    return sha256_parts(parts)
+        parts += [sha256_file(file) for file in external_files(source.onnx)]
+    return sha256_parts([source.kind, source.pooling, str(source.normalize), *parts])
+
+
+def more_tools(spec: ModelSpec) -> tuple[str, ...]:
+    """Packages beside the usual ones whose versions decide what the checkpoint computes."""
+    return ("transformers",) if spec.checkpoint.kind == "huggingface" else ()
+
+
+def hash_input(file: Path, field: str, spec: ModelSpec) -> str:
+    """The SHA-256 of a file that the spec names in `field`. Raises CheckpointError if it is not there."""
+    if not file.is_file():
+        raise CheckpointError(f"{file} does not exist; correct {field} in the spec of {spec.name}")
+    try:
+        return sha256_file(file)
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error}") from error
 
 
 def source_artifact(spec: ModelSpec, cache: Path) -> Artifact:
     """The checkpoint as the first artifact. An ONNX file is checked and saved again, as one file with its weights."""
     sha256 = source_sha256(spec)
     if spec.checkpoint.onnx is None:
-        return Artifact("torch", spec.checkpoint.file.parent, spec, sha256, key=sha256)
+        tools = more_tools(spec)
+        key = sha256_parts([sha256, json.dumps(versions(tools))]) if tools else sha256
+        return Artifact("torch", spec.checkpoint.file.parent, spec, sha256, key=key)
     from builder.onnx_file import read_onnx
+    from builder.signature import check_onnx_signature
 
     model = read_onnx(spec.checkpoint.onnx)
-    _check_signature(spec, model.graph)
+    check_onnx_signature(spec, spec.checkpoint.onnx, model.graph)
     folder = cache / f"source-{sha256[:32]}"
-    try:
-        data = model.SerializeToString(deterministic=True)
-    except ValueError as error:  # protobuf's limit
-        raise CheckpointError(
-            f"{spec.checkpoint.onnx} is larger than 2 GB, which ONNX in one file cannot be"
-        ) from error
-    write_atomically(folder / "model.onnx", data)
+    save_onnx(model, spec.checkpoint.onnx, folder)
     return Artifact("onnx", folder, spec, sha256, key=sha256)
 
 
-def _check_signature(spec: ModelSpec, graph: object) -> None:
-    """Raises CheckpointError unless the graph's inputs and outputs have the spec's names, types and sizes."""
-    constants = {tensor.name for tensor in graph.initializer}  # type: ignore[attr-defined]
-    for kind, wanted in (("input", spec.inputs), ("output", spec.outputs)):
-        found = [value.name for value in getattr(graph, kind) if value.name not in constants]
-        if found != [tensor.name for tensor in wanted]:
-            names = ", ".join(tensor.name for tensor in wanted)
-            raise CheckpointError(
-                f"{spec.checkpoint.onnx}: its {kind}s are {', '.join(found)}, the spec says {names}; "
-                f"write the file's names, in its order, under `{kind}s`"
-            )
-        for tensor in wanted:
-            value = next(value for value in getattr(graph, kind) if value.name == tensor.name)
-            _check_value(spec, kind, tensor, value.type.tensor_type)
-
-
-def _check_value(spec: ModelSpec, kind: str, tensor: TensorSpec, found: Any) -> None:
-    where = f"{spec.checkpoint.onnx}: {kind} {tensor.name!r}"
-    if found.elem_type != tensor.datatype.onnx:
-        name = BY_ONNX[found.elem_type].name if found.elem_type in BY_ONNX else f"type {found.elem_type}"
-        raise CheckpointError(f"{where} is {name}, the spec says {tensor.dtype}; correct the spec")
-    if not found.HasField("shape"):
-        return  # not said in the file; running it will tell
-    sizes = [dim.dim_value if dim.HasField("dim_value") else None for dim in found.shape.dim]
-    if len(sizes) != len(tensor.dims) + 1:
-        raise CheckpointError(f"{where} has {len(sizes)} axes, the spec says {len(tensor.dims)} behind the batch axis")
-    if kind == "input" and sizes[0] is not None and spec.batch.max != sizes[0]:
-        raise CheckpointError(
-            f"{where} is fixed to batches of {sizes[0]}, the spec asks for up to {spec.batch.max}; "
-            f"export the model with a dynamic batch axis"
-        )
-    for want, size in zip(tensor.dims, sizes[1:], strict=True):
-        if size is not None and size != want:
-            raise CheckpointError(f"{where} has an axis of {size} where the spec says {want}; correct the spec")
+def save_onnx(model: onnx.ModelProto, file: Path, folder: Path) -> None:
+    """Writes what was read from `file` as `model.onnx` in `folder`. Raises CheckpointError where one file cannot be."""
+    try:
+        data = model.SerializeToString(deterministic=True)
+    except ValueError as error:  # protobuf's limit
+        raise CheckpointError(f"{file} is larger than 2 GB, which ONNX in one file cannot be") from error
+    write_atomically(folder / "model.onnx", data)
 
 
 def _factory_file(spec: ModelSpec) -> Path:
@@ -107,27 +90,39 @@ def _factory_file(spec: ModelSpec) -> Path:
 
 
 def load_torch(spec: ModelSpec, file: Path | None = None) -> nn.Module:
-    """The trained network in evaluation mode, on the CPU: the spec's factory with the state_dict in `file` (default:
-    the checkpoint). Raises CheckpointError if file and factory do not fit."""
-    network = _call_factory(spec)
-    file = file or spec.checkpoint.file
+    """The trained network in evaluation mode, on the CPU. `file` is a state_dict that a step made of it, or the
+    checkpoint itself (the default). Raises CheckpointError if file and network do not fit."""
+    source, file = spec.checkpoint, file or spec.checkpoint.file
+    if source.kind == "state_dict":
+        network = _call_factory(spec)
+    elif source.kind == "huggingface":
+        network = load_huggingface(source)
+    else:
+        network = (load_torchscript if source.kind == "torchscript" else load_exported)(source.file)
+    if source.kind != "state_dict" and file == source.file:
+        return network
+    _fill(network, file, source.factory or str(source.file))
+    return network if source.kind == "exported" else network.eval()
+
+
+def _fill(network: nn.Module, file: Path, made_by: str) -> None:
+    """Loads the state_dict in `file`. Raises CheckpointError unless it has the network's names and shapes."""
     state = _load_state_dict(file)
     own = network.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
     if missing or unexpected:
         raise CheckpointError(
-            f"{file} does not fit {spec.checkpoint.factory}: "
+            f"{file} does not fit {made_by}: "
             f"{_some('missing', missing)}{_some('unexpected', unexpected)}; name the factory that it was trained with"
         )
     wrong = sorted(name for name, value in own.items() if value.shape != state[name].shape)
     if wrong:
         name = wrong[0]
         raise CheckpointError(
-            f"{file} does not fit {spec.checkpoint.factory}: {name} is {list(state[name].shape)} "
+            f"{file} does not fit {made_by}: {name} is {list(state[name].shape)} "
             f"in the file and {list(own[name].shape)} in the network ({len(wrong)} differ)"
         )
     network.load_state_dict(state)
-    return network.eval()
 
 
 def _some(kind: str, names: list[str]) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from core.axes import Number
 from core.metrics import METRICS, Metric, get_metric
 from core.tensors import Axis, TensorSpec
 from core.transforms import Preprocess
@@ -24,7 +25,12 @@ DEFAULT_VARIANTS: tuple[VariantId, ...] = (
     "torch_fp32", "onnx_fp32", "onnx_int8_dynamic", "onnx_int8_static", "openvino_fp32", "openvino_fp16",
     "openvino_int8", "pruned_onnx_fp32", "pruned_openvino_int8",
 )  # fmt: skip
+Kind = Literal["state_dict", "onnx", "torchscript", "exported", "huggingface"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+TEXT_INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
+RUN_THEIR_CONTENT: tuple[Kind, ...] = ("torchscript", "exported")
 Positive = Annotated[int, Field(ge=1)]
+ImportName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 TAKEN_NAMES = ("cache", "demo", "server")  # folders of `artifacts/`, where each model has one of its own name
 
 
@@ -35,8 +41,9 @@ class SpecModel(BaseModel):
 
 
 class Checkpoint(SpecModel):
-    """Either a `state_dict` file (`.pt`, `.pth`, `.safetensors`) with the `factory` (`file.py:function`) that makes the
-    untrained network, or an `onnx` file. Paths are relative to the spec."""
+    """Where the weights come from, one of: a `state_dict` file (`.pt`, `.pth`, `.safetensors`) with the `factory`
+    (`file.py:function`) that makes the untrained network; an `onnx` file; a `torchscript` or an `exported` program,
+    which run what they contain and so need `trust`; a `huggingface` folder. Paths are relative to the spec."""
 
     state_dict: Annotated[Path | None, Field(description="the weights; `.pt`, `.pth` or `.safetensors`")] = None
     factory: Annotated[
@@ -44,19 +51,58 @@ class Checkpoint(SpecModel):
         Field(description="`file.py:function`; without arguments, returns the untrained `torch.nn.Module`"),
     ] = None
     onnx: Annotated[Path | None, Field(description="an ONNX file, its first axis the batch and dynamic")] = None
+    torchscript: Annotated[Path | None, Field(description="a `.pt` file by `torch.jit.save`; needs `trust`")] = None
+    exported: Annotated[Path | None, Field(description="a `.pt2` file by `torch.export.save`; needs `trust`")] = None
+    huggingface: Annotated[
+        Path | None, Field(description="an encoder's folder with `config.json` and `model.safetensors`; extra `text`")
+    ] = None
+    trust: Annotated[
+        bool, Field(description="yes: the `torchscript` or `exported` file is as trustworthy as a program of your own")
+    ] = False
+    pooling: Annotated[
+        Literal["mean", "cls", "none"],
+        Field(description="of `huggingface`: one vector a text, over the tokens that the mask keeps, or all vectors"),
+    ] = "mean"
+    normalize: Annotated[bool, Field(description="of `huggingface`: each vector divided by its L2 norm")] = False
+    head: Annotated[
+        Path | None,
+        Field(description="of `huggingface`: a `.safetensors` with `weight` `[C, D]` and `bias` `[C]`, applied last"),
+    ] = None
 
     @model_validator(mode="after")
     def _one_source(self) -> Checkpoint:
-        if (self.state_dict is None) == (self.onnx is None):
-            raise ValueError("give either state_dict (with factory) or onnx")
+        if len(given := [kind for kind in KINDS if getattr(self, kind) is not None]) != 1:
+            what = f"not {' and '.join(given)}" if given else "none is given"
+            raise ValueError(f"give one of {', '.join(KINDS)}; {what}")
         if (self.state_dict is None) != (self.factory is None):
             raise ValueError("state_dict and factory (file.py:function) go together")
+        if self.kind in RUN_THEIR_CONTENT and not self.trust:
+            raise ValueError(
+                f"a {self.kind} file is a program, and loading it runs what it contains; if it comes from you, or from "
+                f"one whose programs you would run, add `trust: true` to checkpoint, else ask for the state_dict"
+            )
+        if self.trust and self.kind not in RUN_THEIR_CONTENT:
+            raise ValueError(f"trust is for {' and '.join(RUN_THEIR_CONTENT)}; nothing of a {self.kind} is run")
+        of_text = self.model_fields_set & {"pooling", "normalize", "head"}
+        if of_text and self.kind != "huggingface":
+            raise ValueError(f"{', '.join(sorted(of_text))} belong to a huggingface checkpoint")
         return self
 
     @property
+    def kind(self) -> Kind:
+        """Which of the sources was given."""
+        return next(kind for kind in KINDS if getattr(self, kind) is not None)
+
+    @property
     def file(self) -> Path:
-        """The checkpoint's own file."""
-        return self.state_dict or self.onnx or Path()
+        """The checkpoint's own file, the one with the weights."""
+        given: Path = getattr(self, self.kind)
+        return given / "model.safetensors" if self.kind == "huggingface" else given
+
+    @property
+    def runtime(self) -> str:
+        """What runs the original, in words."""
+        return {"onnx": "ONNX Runtime", "torchscript": "TorchScript"}.get(self.kind, "eager PyTorch")
 
 
 class AxisRange(SpecModel):
@@ -65,12 +111,29 @@ class AxisRange(SpecModel):
     min: Annotated[Positive, Field(description="the smallest size, proven by a run")]
     opt: Annotated[Positive, Field(description="the usual size, at which the network is exported")]
     max: Annotated[Positive, Field(description="the largest size, proven by a run")]
+    buckets: Annotated[
+        tuple[Positive, ...],
+        Field(
+            description="sizes, up to `max`, that the client pads requests to, so that they share batches; see `pad`"
+        ),
+    ] = ()
 
     @model_validator(mode="after")
     def _ordered(self) -> AxisRange:
         if not self.min <= self.opt <= self.max:
             raise ValueError("min <= opt <= max must hold")
+        if self.buckets and (
+            list(self.buckets) != sorted(set(self.buckets))
+            or self.buckets[0] < self.min
+            or self.buckets[-1] != self.max
+        ):
+            raise ValueError("buckets must ascend, from min or more, and end at max")
         return self
+
+    @property
+    def proven(self) -> list[int]:
+        """The sizes at which every variant is run before it is trusted."""
+        return sorted({self.min, self.opt, self.max, *self.buckets})
 
 
 class Batch(SpecModel):
@@ -175,6 +238,10 @@ class ModelSpec(SpecModel):
         tuple[TensorSpec, ...], Field(min_length=1, description="in the order of what it returns, or of the file")
     ]
     axes: Annotated[dict[Axis, AxisRange], Field(description="the range of each axis that `dims` names")] = {}
+    pad: Annotated[
+        dict[str, Number],
+        Field(description="what fills an input up to a bucket: input -> value; needed for each with a bucketed axis"),
+    ] = {}
     batch: Annotated[Batch, Field(description="the batch axis")] = Batch()
     data: Annotated[Data, Field(description="what calibrates and what judges")]
     metric: Annotated[MetricSpec, Field(description="how an answer is scored")]
@@ -188,6 +255,10 @@ class ModelSpec(SpecModel):
     variants: Annotated[
         tuple[VariantId, ...], Field(min_length=1, description="which to build, each once; docs/variants.md has them")
     ] = DEFAULT_VARIANTS
+    imports: Annotated[
+        dict[ImportName, Path],
+        Field(description="`.onnx` or OpenVINO `.xml` files by other tools, judged as variants `imported_<name>`"),
+    ] = {}
     target: Annotated[
         Literal["wheel", "nvidia"],
         Field(description="the server that config.pbtxt is written for: the embedded one, or a current NVIDIA image"),
@@ -208,6 +279,14 @@ class ModelSpec(SpecModel):
             raise ValueError(f"{repeated[0]} stands twice; name each variant once")
         return value
 
+    @field_validator("imports")
+    @classmethod
+    def _known_formats(cls, value: dict[str, Path]) -> dict[str, Path]:
+        for name, path in value.items():
+            if path.suffix not in (".onnx", ".xml"):
+                raise ValueError(f"{name} is {path}, which must be an .onnx or an OpenVINO .xml file")
+        return value
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelSpec:
         names = [tensor.name for tensor in (*self.inputs, *self.outputs)]
@@ -217,6 +296,14 @@ class ModelSpec(SpecModel):
         if used != set(self.axes):
             odd = ", ".join(sorted(used ^ set(self.axes)))
             raise ValueError(f"axes and the names in dims must be the same; they differ in {odd}")
+        bucketed = {tensor.name for tensor in self.inputs if any(self.buckets_of(dim) for dim in tensor.dims)}
+        if bucketed != set(self.pad):
+            odd = ", ".join(sorted(bucketed ^ set(self.pad)))
+            raise ValueError(f"pad and the inputs with a bucketed axis must be the same; they differ in {odd}")
+        for tensor in self.inputs:
+            value = self.pad.get(tensor.name, 0)
+            if not tensor.dtype.startswith("float") and value != int(value):
+                raise ValueError(f"pad fills {tensor.name}, which is {tensor.dtype}, with {value}; give a whole number")
         outputs = {tensor.name for tensor in self.outputs}
         if self.metric.output not in outputs:
             raise ValueError(f"metric.output {self.metric.output!r} is not an output; outputs are {sorted(outputs)}")
@@ -227,11 +314,32 @@ class ModelSpec(SpecModel):
             raise ValueError(f"preprocess names {sorted(unknown)}, which are not inputs")
         if unknown := set(self.postprocess) - outputs:
             raise ValueError(f"postprocess names {sorted(unknown)}, which are not outputs")
+        if self.checkpoint.kind == "huggingface":
+            self._check_text()
         if self.metric.name not in METRICS and ".py:" not in self.metric.name:
             close = difflib.get_close_matches(self.metric.name, METRICS, 1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise ValueError(f"metric {self.metric.name!r} is not known; {hint}known are {', '.join(METRICS)}")
         return self
+
+    def _check_text(self) -> None:
+        """Raises ValueError unless the inputs are those of a Hugging Face encoder, in its order."""
+        names = [tensor.name for tensor in self.inputs]
+        shapes = {(tensor.dtype, tensor.dims) for tensor in self.inputs}
+        if names not in (TEXT_INPUTS, TEXT_INPUTS[:2]) or len(shapes) > 1 or next(iter(shapes))[0] != "int64":
+            raise ValueError(
+                f"the inputs of a huggingface checkpoint are {', '.join(TEXT_INPUTS[:2])} and, where the encoder has "
+                f"them, {TEXT_INPUTS[2]}, in this order, each int64 with the same dims"
+            )
+
+    def buckets_of(self, dim: int | str) -> tuple[int, ...]:
+        """The buckets of an entry of `dims`; none for a size."""
+        return self.axes[dim].buckets if isinstance(dim, str) else ()
+
+    @property
+    def all_variants(self) -> tuple[str, ...]:
+        """Every variant that is asked for: ours, then those that other tools made."""
+        return (*self.variants, *(f"imported_{name}" for name in self.imports))
 
     def triton_name(self, variant: str) -> str:
         """The name that the server knows. Nobody parses it: the config's parameters carry the parts."""

@@ -84,20 +84,21 @@ def _refuse_repeated_keys(root: yaml.Node | None) -> None:
 
 def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:
     source, data = spec.checkpoint, spec.data
+    paths = ("state_dict", "onnx", "torchscript", "exported", "huggingface", "head")
     checkpoint = source.model_copy(
         update={
-            "state_dict": folder / source.state_dict if source.state_dict else None,
-            "onnx": folder / source.onnx if source.onnx else None,
+            **{name: folder / path for name in paths if (path := getattr(source, name))},
             "factory": str(folder / source.factory) if source.factory else None,
         }
     )
     files = {"calibration": folder / data.calibration, "evaluation": folder / data.evaluation}
+    imports = {name: folder / path for name, path in spec.imports.items()}
     if data.training:
         files["training"] = folder / data.training
     metric = spec.metric
     if ".py:" in metric.name:
         metric = metric.model_copy(update={"name": str(folder / metric.name)})
-    update = {"checkpoint": checkpoint, "data": data.model_copy(update=files), "metric": metric}
+    update = {"checkpoint": checkpoint, "data": data.model_copy(update=files), "metric": metric, "imports": imports}
     return spec.model_copy(update=update)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any, Final
 
 from google.protobuf import text_format
@@ -11,6 +12,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from builder.artifact import BACKENDS, Format
 from builder.errors import StepError
 from builder.spec import ModelSpec, proof_batches
+from core.axes import AXES, BUCKETS, Buckets, ServedAxis
 from core.tensors import TensorSpec
 from core.transforms import PREPROCESS
 
@@ -102,10 +104,13 @@ def _bound_queue(policy: Any, spec: ModelSpec) -> str:
 
 
 def _warmup(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:  # noqa: ARG001
-    for batch in sorted({1, spec.batch.max}):
-        warmup = config.model_warmup.add(name=f"batch_{batch}", batch_size=batch, count=2)
+    for batch, sizes in product(sorted({1, spec.batch.max}), _warm_sizes(spec)):
+        name = "_".join(
+            [f"batch_{batch}", *(f"{axis}_{size}" for axis, size in sizes.items() if spec.buckets_of(axis))]
+        )
+        warmup = config.model_warmup.add(name=name, batch_size=batch, count=2)
         for tensor in spec.inputs:
-            dims = [dim if isinstance(dim, int) else spec.axes[dim].opt for dim in tensor.dims]
+            dims = [dim if isinstance(dim, int) else sizes[dim] for dim in tensor.dims]
             entry = warmup.inputs[tensor.name]
             entry.data_type = pb.DataType.Value(tensor.datatype.config)
             entry.dims.extend(dims)
@@ -115,6 +120,12 @@ def _warmup(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -
             else:
                 entry.zero_data = True
     reasons["model_warmup"] = "the first caller must not pay for lazy initialization"
+
+
+def _warm_sizes(spec: ModelSpec) -> list[dict[str, int]]:
+    """The sizes of the named axes to warm up at: every bucket, else the usual size."""
+    sizes = [limits.buckets or (limits.opt,) for limits in spec.axes.values()]
+    return [dict(zip(spec.axes, chosen, strict=True)) for chosen in product(*sizes)]
 
 
 # The names that NVIDIA's native backends give to "threads for one operator".
@@ -142,6 +153,10 @@ def _parameters(
     }
     if form == "openvino" and spec.target == "nvidia":
         values["ENABLE_BATCH_PADDING"] = "YES"  # the native backend takes no other batch than its maximum
+    if spec.axes:
+        values["trident.axes"] = AXES.dump_json(_served_axes(spec)).decode()
+    if spec.pad:
+        values["trident.buckets"] = BUCKETS.dump_json(_served_buckets(spec)).decode()
     if spec.preprocess:
         values["trident.preprocess"] = PREPROCESS.dump_json(spec.preprocess).decode()
     if spec.postprocess:
@@ -153,6 +168,31 @@ def _parameters(
     for name, value in values.items():
         config.parameters[name].string_value = value
     reasons["parameters"] = f"threads that fit {cores} cores, and what clients need to know"
+
+
+def _served_axes(spec: ModelSpec) -> dict[str, ServedAxis]:
+    tensors = (*spec.inputs, *spec.outputs)
+    places = {
+        axis: {tensor.name: tuple(at for at, dim in enumerate(tensor.dims, 1) if dim == axis) for tensor in tensors}
+        for axis in spec.axes
+    }
+    return {
+        axis: ServedAxis(
+            min=limits.min, max=limits.max, at={name: found for name, found in places[axis].items() if found}
+        )
+        for axis, limits in spec.axes.items()
+    }
+
+
+def _served_buckets(spec: ModelSpec) -> dict[str, Buckets]:
+    return {
+        axis: Buckets(
+            sizes=limits.buckets,
+            pad={tensor.name: spec.pad[tensor.name] for tensor in spec.inputs if axis in tensor.dims},
+        )
+        for axis, limits in spec.axes.items()
+        if limits.buckets
+    }
 
 
 def _print(config: Any, reasons: dict[str, str]) -> str:

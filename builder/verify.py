@@ -5,56 +5,147 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from builder.errors import BatchAxisError, StepError
+from builder.errors import BatchAxisError, CheckpointError, StepError
 from builder.runtimes import Predictor
 from builder.spec import ModelSpec, proof_batches
 from core.results import Gate, MetricValue, Verdict
-from core.tensors import Arrays
+from core.tensors import Arrays, TensorSpec
 
 MOST_DB = 200.0
 SMALLEST = 1e-6  # outputs that are zero throughout still have a tolerance
+# What a variant with an error of its own keeps to along named axes: half the size of the answers, or, if it is further
+# off at the samples' own size, not much more than there. What a fixed axis costs at its ends is more than that.
+FLOOR_DB, SLACK_DB = 6.0, 10.0
+Compare = Callable[[TensorSpec, NDArray[np.float64], NDArray[np.float64]], str | None]
+"""An output, its answer and the expected one to what is wrong with it, in words."""
 
 
-def prove_axes(predict: Predictor, reference: Predictor, inputs: Arrays, spec: ModelSpec, tolerance: float) -> None:
-    """Runs a variant at batch 1, 2, 3 and the spec's maximum, and at the ends of every named axis.
+class Accuracy(NamedTuple):
+    """What a variant promises. `tolerance`: see `recipes.Recipe`. `faithful`: only rounding lies between it and the
+    original, so that the same tolerance holds against the original's answers."""
 
-    The answer for a sample must not depend on the batch that it came in; along named axes, where there is no other
-    yardstick, finite answers of the reference's shape are asked for. Exporters silently fix axes that they were asked
-    to keep dynamic, hence the proof. Raises BatchAxisError.
+    tolerance: float
+    faithful: bool
+
+
+def prove_axes(predict: Predictor, reference: Predictor, inputs: Arrays, spec: ModelSpec, accuracy: Accuracy) -> None:
+    """Runs a variant at batch 1, 2, 3 and the spec's maximum, and at the least, usual and largest size of every named
+    axis, on real samples.
+
+    The answer for a sample must not depend on the batch that it came in. At each size it must be the original's: within
+    the tolerance if the variant is faithful, else by its signal-to-noise ratio. Exporters silently fix axes that they
+    were asked to keep dynamic, and lose what is written in place, hence the proof. Raises BatchAxisError.
     """
-    single = _stack([predict(take(inputs, [row])) for row in range(min(3, len(_any(inputs))))])
+    rows = list(range(min(3, len(_any(inputs)), spec.batch.max)))
+    single = _stack([_run("batch 1", partial(predict, take(inputs, [row]))) for row in rows])
+    within = _within(accuracy.tolerance)
     for batch in proof_batches(spec):
-        rows = [row % len(_any(single)) for row in range(batch)]
-        _check(f"batch {batch}", spec, partial(predict, take(inputs, rows)), take(single, rows), tolerance)
-    for axis, limits in spec.axes.items():
-        for size in sorted({limits.min, limits.max}):
-            part = resize_axis(take(inputs, [0]), spec, axis, size)
-            expected = reference(part)
-            _check(f"axis {axis} = {size}", spec, partial(predict, part), expected, tolerance=np.inf)
+        chosen = [row % len(rows) for row in range(batch)]
+        run, expected = partial(predict, take(inputs, chosen)), take(single, chosen)
+        _check(f"batch {batch}", spec, run, expected, within, "the batch axis is broken")
+    own = take(inputs, rows)
+    original = reference(own)
+    compare = within if accuracy.faithful else _above(min(FLOOR_DB, _worst_db(spec, single, original) - SLACK_DB))
+    _check("the samples' own size", spec, partial(predict, own), original, compare, "the export changed the network")
+    for where, sizes in axis_sizes(spec):
+        part = resize_axes(own, spec, sizes)
+        run = partial(predict, part)
+        _check(where, spec, run, reference(part), compare, "the export fixed the axis, or something that hangs on it")
 
 
-def _check(where: str, spec: ModelSpec, run: Callable[[], Arrays], expected: Arrays, tolerance: float) -> None:
-    try:
-        answer = run()
-    except Exception as error:  # each runtime raises kinds of its own, derived from Exception alone
-        raise BatchAxisError(f"cannot run at {where}: {type(error).__name__}: {str(error).strip()[:200]}") from error
+def _within(tolerance: float) -> Compare:
+    """No number is off by more than this share of the largest one."""
+
+    def compare(tensor: TensorSpec, got: NDArray[np.float64], want: NDArray[np.float64]) -> str | None:  # noqa: ARG001
+        error = float(np.abs(got - want).max(initial=0))
+        fits = error <= tolerance * max(SMALLEST, float(np.abs(want).max(initial=0)))
+        return None if fits else f"is off by {error:.3g}"
+
+    return compare
+
+
+def _above(floor_db: float) -> Compare:
+    """The signal-to-noise ratio is at least this. Decisions in whole numbers may flip; the gate counts those."""
+
+    def compare(tensor: TensorSpec, got: NDArray[np.float64], want: NDArray[np.float64]) -> str | None:
+        if not tensor.dtype.startswith("float"):
+            return None
+        error, found_db = float(np.abs(got - want).max(initial=0)), sqnr_db(want, got)
+        return None if found_db >= floor_db or error <= SMALLEST else f"is off by {error:.3g} ({found_db:.1f} dB)"
+
+    return compare
+
+
+def _worst_db(spec: ModelSpec, got: Arrays, want: Arrays) -> float:
+    """The signal-to-noise ratio of the worst output that has one."""
+    numbers = [tensor.name for tensor in spec.outputs if tensor.dtype.startswith("float")]
+    found = [
+        sqnr_db(want[name].astype(np.float64), got[name].astype(np.float64))
+        for name in numbers
+        if got[name].shape == want[name].shape
+    ]
+    return min(found, default=MOST_DB)
+
+
+def prove_original(reference: Predictor, inputs: Arrays, spec: ModelSpec) -> None:
+    """Raises CheckpointError unless the original itself answers at every size that the spec's axes promise."""
+    own = take(inputs, [0])
+    for where, sizes in axis_sizes(spec):
+        try:
+            answer = reference(resize_axes(own, spec, sizes))
+        except Exception as error:  # each network raises kinds of its own
+            why = f"{type(error).__name__}: {str(error).strip()[:200]}".splitlines()[0]
+            raise CheckpointError(
+                f"the checkpoint of {spec.name} does not run at {where}, which `axes` promises; {why}; "
+                f"correct the range"
+            ) from error
+        for tensor in spec.outputs:
+            tensor.check(answer[tensor.name], f"output {tensor.name!r} of the checkpoint of {spec.name} at {where}")
+            if not np.isfinite(answer[tensor.name].astype(np.float64)).all():
+                raise CheckpointError(
+                    f"the checkpoint of {spec.name} answers NaN or infinity in {tensor.name!r} at {where}, which "
+                    f"`axes` promises; correct the range"
+                )
+
+
+def _check(
+    where: str, spec: ModelSpec, run: Callable[[], Arrays], expected: Arrays, compare: Compare, meaning: str
+) -> None:
+    answer = _run(where, run)
     for tensor in spec.outputs:
         got, want = answer[tensor.name], expected[tensor.name]
         if got.shape != want.shape:
-            raise BatchAxisError(f"output {tensor.name!r} at {where} is {list(got.shape)}, not {list(want.shape)}")
+            raise BatchAxisError(
+                f"output {tensor.name!r} at {where} is {list(got.shape)}, not {list(want.shape)}: {meaning}"
+            )
         if got.dtype != tensor.datatype.numpy:
             raise BatchAxisError(f"output {tensor.name!r} is {got.dtype}, the spec says {tensor.dtype}")
         if not np.isfinite(got.astype(np.float64)).all():
             raise BatchAxisError(f"output {tensor.name!r} at {where} holds NaN or infinity")
-        error_size = float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max(initial=0))
-        if error_size > tolerance * max(SMALLEST, float(np.abs(want).max(initial=0))):
-            raise BatchAxisError(
-                f"output {tensor.name!r} at {where} is off by {error_size:.3g}: the batch axis is broken"
-            )
+        if wrong := compare(tensor, got.astype(np.float64), want.astype(np.float64)):
+            raise BatchAxisError(f"output {tensor.name!r} at {where} {wrong}: {meaning}")
+
+
+def _run(where: str, run: Callable[[], Arrays]) -> Arrays:
+    try:
+        return run()
+    except Exception as error:  # each runtime raises kinds of its own, derived from Exception alone
+        raise BatchAxisError(f"cannot run at {where}: {type(error).__name__}: {str(error).strip()[:200]}") from error
+
+
+def axis_sizes(spec: ModelSpec) -> list[tuple[str, dict[str, int]]]:
+    """Where a variant is proven along its named axes, in words and as sizes: each axis by itself, then all of them at
+    their least and at their largest."""
+    chosen = [{axis: size} for axis, limits in spec.axes.items() for size in limits.proven]
+    if len(spec.axes) > 1:
+        chosen.append({axis: limits.min for axis, limits in spec.axes.items()})
+        chosen.append({axis: limits.max for axis, limits in spec.axes.items()})
+    return [(" and ".join(f"axis {axis} = {size}" for axis, size in sizes.items()), sizes) for sizes in chosen]
 
 
 def take(arrays: Arrays, rows: list[int]) -> Arrays:
@@ -62,14 +153,14 @@ def take(arrays: Arrays, rows: list[int]) -> Arrays:
     return {name: array[rows] for name, array in arrays.items()}
 
 
-def resize_axis(inputs: Arrays, spec: ModelSpec, axis: str, size: int) -> Arrays:
-    """The inputs with a named axis repeated or cut to `size`."""
+def resize_axes(inputs: Arrays, spec: ModelSpec, sizes: dict[str, int]) -> Arrays:
+    """The inputs with named axes repeated or cut to these sizes."""
     resized = {}
     for tensor in spec.inputs:
         array = inputs[tensor.name]
         for position, dim in enumerate(tensor.dims, start=1):
-            if dim == axis:
-                array = np.take(array, np.arange(size) % array.shape[position], axis=position)
+            if isinstance(dim, str) and dim in sizes:
+                array = np.take(array, np.arange(sizes[dim]) % array.shape[position], axis=position)
         resized[tensor.name] = array
     return resized
 

@@ -24,6 +24,7 @@ import numpy as np
 from builder.artifact import Artifact
 from builder.data import check_data, load_samples, warnings
 from builder.errors import CheckpointError, DataError, StepError
+from builder.imports import import_artifact
 from builder.layers import read_layers
 from builder.recipes import Recipe
 from builder.source import source_artifact
@@ -80,7 +81,7 @@ def examine_original(spec: ModelSpec, place: Workplace) -> Original:
     """Checks the data, runs the original on all evaluation samples and writes the sample pack."""
     from builder.graph import parameter_count
     from builder.runtimes import predictor
-    from builder.verify import measure, predict_all, take
+    from builder.verify import measure, predict_all, prove_original, take
 
     place.cache.mkdir(parents=True, exist_ok=True)
     evaluation = load_samples(spec, spec.data.evaluation)
@@ -101,6 +102,7 @@ def examine_original(spec: ModelSpec, place: Workplace) -> Original:
             f"the checkpoint of {spec.name} does not run on inputs and to outputs as the spec describes them; {why}"
         ) from error
     _check_outputs(spec, outputs)
+    prove_original(original, evaluation.inputs, spec)
     metric = measure(spec, outputs, evaluation.labels)
     if not math.isfinite(metric.value):
         raise DataError(f"{metric.name} is not defined on {spec.data.evaluation}: all labels or all answers are alike")
@@ -132,17 +134,15 @@ def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha2
     from builder.graph import graph_facts
     from builder.runtimes import predictor
     from builder.timing import time_pair
-    from builder.verify import SMALLEST, judge, predict_all, prove_axes, take
+    from builder.verify import SMALLEST, Accuracy, judge, predict_all, prove_axes, take
 
     source = source_artifact(spec, place.cache)
     if source.sha256 != source_sha256:
         raise StepError("the checkpoint changed while it was being built; build again")
-    steps = recipe.steps_from(source.format)
-    assert steps is not None  # the caller asked `unavailable` first
-    artifact = run_recipe(steps, source, place.cache, on_step=lambda name: print(f"== {recipe.variant}: {name}"))
+    artifact = _make(spec, recipe, place, source)
     pack = read_pack(place.folder)
     original, variant = predictor(source, cores()), predictor(artifact, cores())
-    prove_axes(variant, original, pack.inputs, spec, recipe.tolerance)
+    prove_axes(variant, original, pack.inputs, spec, Accuracy(recipe.tolerance, recipe.faithful))
     outputs = predict_all(variant, pack.inputs, min(BATCH, spec.batch.max))
     verdict = judge(spec, pack.goldens, outputs, pack.labels)
     write_atomically(place.outputs(recipe.variant), _npz(outputs))
@@ -169,10 +169,17 @@ def time_variant(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Timing:
     from builder.timing import time_pair
 
     source = source_artifact(spec, place.cache)
-    steps = recipe.steps_from(source.format)
-    assert steps is not None  # there is a row, so it was built
-    artifact = run_recipe(steps, source, place.cache)
+    artifact = _make(spec, recipe, place, source)
     return time_pair(predictor(source, cores()), predictor(artifact, cores()), read_pack(place.folder).inputs)
+
+
+def _make(spec: ModelSpec, recipe: Recipe, place: Workplace, source: Artifact) -> Artifact:
+    """The recipe's artifact: made from the checkpoint, or by another tool and looked over."""
+    if recipe.imported:
+        return import_artifact(spec, recipe.imported, place.cache)
+    steps = recipe.steps_from(source.format)
+    assert steps is not None  # the caller asked `unavailable` first
+    return run_recipe(steps, source, place.cache, on_step=lambda name: print(f"== {recipe.variant}: {name}"))
 
 
 def _onnx_versions(artifact: Artifact) -> tuple[int | None, int | None]:

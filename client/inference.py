@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from client.address import parse_address
+from client.axes import cut_back, pad_to_buckets
 from client.counters import ModelStatistics, parse_statistics
 from client.errors import RefusedError, UnknownModelError
 from client.metadata import ModelMetadata, parse_metadata
@@ -81,7 +82,8 @@ class InferenceClient:
         """The outputs by name (all, or those wanted), as read-only arrays.
 
         `inputs` are arrays by name, or the one array of a model with one input: `[N, ...]`, N at most the model's
-        `max_batch`. Raises SignatureError before anything is sent if they do not fit, else an error of `client.errors`.
+        `max_batch`. Where the model has buckets, a request is padded to the next one, and its answer cut back. Raises
+        SignatureError before anything is sent if they do not fit, else an error of `client.errors`.
         """
         metadata = self.metadata(model)
         if isinstance(inputs, np.ndarray):
@@ -92,12 +94,14 @@ class InferenceClient:
         if outputs is None:
             outputs = tuple(tensor.name for tensor in metadata.outputs)
         metadata.check_outputs(outputs)
+        padded = pad_to_buckets(inputs, metadata.axes, metadata.buckets)
         try:
-            return self._transport.infer(model, inputs, outputs)
+            answer = self._transport.infer(model, padded, outputs)
         except UnknownModelError as error:
             raise self._unknown(model, "", error) from error
         except RefusedError as error:
             raise RefusedError(f"the server refused a request for model {model!r}: {error}") from error
+        return cut_back(answer, inputs, metadata.axes, metadata.buckets)
 
     def _unknown(self, model: str, version: str, error: UnknownModelError) -> UnknownModelError:
         wanted = f"model {model!r} version {version}" if version else f"model {model!r}"

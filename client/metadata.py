@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from client.axes import out_of_range
 from client.errors import SignatureError
+from core.axes import Buckets, ServedAxis, parse_axes
 from core.datatypes import DataType, from_triton
 from core.errors import InferenceError, InputError
 from core.tensors import Arrays
@@ -42,7 +44,7 @@ class TensorInfo:
 @dataclass(frozen=True)
 class ModelMetadata:
     """A model as served. `max_batch` 0 means that it has no batch axis. `parameters` are those of its configuration;
-    ours begin with `trident.`."""
+    ours begin with `trident.`, and `axes` and `buckets` are read from them."""
 
     name: str
     versions: tuple[str, ...]
@@ -52,6 +54,8 @@ class ModelMetadata:
     outputs: tuple[TensorInfo, ...]
     max_batch: int
     parameters: Mapping[str, str]
+    axes: Mapping[str, ServedAxis] = field(default_factory=dict)
+    buckets: Mapping[str, Buckets] = field(default_factory=dict)
 
     def signature(self) -> str:
         """The inputs in words, such as `image: float32 [N, 1, 28, 28], N from 1 to 8`."""
@@ -71,6 +75,8 @@ class ModelMetadata:
                 raise self.mismatch(f"the arrays given differ in their batches: {batches}")
             if not 1 <= batches[0] <= self.max_batch:
                 raise self.mismatch(f"the batch given has {batches[0]} samples")
+        if wrong := out_of_range(arrays, self.axes):
+            raise self.mismatch(wrong)
 
     def check_outputs(self, names: tuple[str, ...]) -> None:
         """Raises SignatureError if one of the names is no output."""
@@ -115,15 +121,17 @@ class _WireConfig(_Wire):
 
 def parse_metadata(metadata: object, config: object) -> ModelMetadata:
     """The decoded JSON of a model's metadata and configuration as one value. Raises InferenceError for a data type that
-    we do not carry."""
+    we do not carry, and for parameters of ours that cannot be read."""
     model, settings = _WireMetadata.model_validate(metadata), _WireConfig.model_validate(config)
     batched = settings.max_batch_size > 0
+    parameters = {name: value.string_value for name, value in settings.parameters.items()}
 
     def tensor(wire: _WireTensor) -> TensorInfo:
         return TensorInfo(wire.name, from_triton(wire.datatype), wire.shape[1:] if batched else wire.shape, batched)
 
     try:
         inputs, outputs = tuple(map(tensor, model.inputs)), tuple(map(tensor, model.outputs))
+        axes, buckets = parse_axes(parameters.get("trident.axes", "{}"), parameters.get("trident.buckets", "{}"))
     except InputError as error:
         raise InferenceError(f"model {model.name!r} cannot be used from here: {error}") from error
     return ModelMetadata(
@@ -134,5 +142,7 @@ def parse_metadata(metadata: object, config: object) -> ModelMetadata:
         inputs=inputs,
         outputs=outputs,
         max_batch=settings.max_batch_size,
-        parameters={name: value.string_value for name, value in settings.parameters.items()},
+        parameters=parameters,
+        axes=axes,
+        buckets=buckets,
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import re
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -12,6 +16,7 @@ from builder.source import load_torch
 from builder.steps.trace_torchscript import example_inputs
 
 if TYPE_CHECKING:
+    import onnx
     from torch import nn
 
     from builder.spec import ModelSpec
@@ -19,7 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportOnnx:
-    """Exports through `torch.export`. Opset 20 is the oldest that the exporter does not have to convert down to."""
+    """Exports through `torch.export`. Opset 20 is the oldest that the exporter does not have to convert down to.
+
+    A TorchScript file has no way there: it goes through PyTorch's older exporter, whose newest opset is 20 as well. So
+    do recurrent layers, if they can: the older one writes one operator for a layer, the newer a loop of small ones.
+    """
 
     opset: int = 20
 
@@ -34,7 +43,7 @@ class ExportOnnx:
         return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
-        """Writes `model.onnx`. Raises StepError if the exporter gives up."""
+        """Writes `model.onnx`. Raises StepError if the exporter gives up, naming the operator that is to blame."""
         self.export(load_torch(source.spec, source.path), source.spec, out_dir)
 
     def export(self, network: nn.Module, spec: ModelSpec, out_dir: Path) -> None:
@@ -42,22 +51,10 @@ class ExportOnnx:
         import onnx
         import torch
 
-        try:
-            program = torch.onnx.export(
-                network,
-                example_inputs(spec),
-                input_names=[tensor.name for tensor in spec.inputs],
-                output_names=[tensor.name for tensor in spec.outputs],
-                dynamic_shapes=dynamic_shapes(spec),
-                opset_version=self.opset,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-        except torch.onnx.OnnxExporterError as error:
-            raise StepError(f"{spec.name}: PyTorch's ONNX exporter gave up: {str(error).splitlines()[0]}") from error
-        assert program is not None  # what the dynamo exporter returns; None is the legacy one's
-        model = program.model_proto
+        ways = [_export_older] if isinstance(network, torch.jit.ScriptModule) else [_export]
+        if _recurrent(network):
+            ways.insert(0, _export_older)
+        model = _first_that_works(ways, network, spec, self.opset)
         model.ir_version = min(model.ir_version, MAX_IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         (out_dir / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
@@ -67,8 +64,89 @@ def dynamic_shapes(spec: ModelSpec) -> tuple[dict[int, Any], ...]:
     """Which axes of each input `torch.export` is to keep dynamic: the batch and the named ones."""
     import torch
 
-    dynamic = torch.export.Dim.DYNAMIC
-    return tuple(
-        {0: dynamic} | {axis + 1: dynamic for axis, dim in enumerate(tensor.dims) if isinstance(dim, str)}
-        for tensor in spec.inputs
+    return tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in _dynamic_axes(spec).values())
+
+
+def _first_that_works(
+    ways: Sequence[Callable[[nn.Module, ModelSpec, int], onnx.ModelProto]],
+    network: nn.Module,
+    spec: ModelSpec,
+    opset: int,
+) -> onnx.ModelProto:
+    import torch
+
+    for way in ways:
+        try:
+            with torch.no_grad():
+                return way(network, spec, opset)
+        except Exception as error:  # what tracing meets in the network comes through as it is
+            if way is ways[-1]:
+                raise StepError(f"{spec.name}: PyTorch's ONNX exporter gave up: {_reason(error)}") from error
+            print(f"the older exporter gave up, the newer is tried: {_reason(error)}")
+    raise AssertionError("no way was given")
+
+
+def _export(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.ModelProto:
+    import torch
+
+    program = torch.onnx.export(
+        network,
+        example_inputs(spec),
+        input_names=[tensor.name for tensor in spec.inputs],
+        output_names=[tensor.name for tensor in spec.outputs],
+        dynamic_shapes=dynamic_shapes(spec),
+        opset_version=opset,
+        dynamo=True,
+        external_data=False,
+        verbose=False,
     )
+    assert program is not None  # what the dynamo exporter returns; None is the older one's
+    return program.model_proto
+
+
+def _export_older(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.ModelProto:
+    import onnx
+    import torch
+
+    buffer, fast = io.BytesIO(), torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # a fused operator that it does not know
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the older exporter itself; what it gets wrong, the proof finds
+            torch.onnx.export(
+                network,
+                example_inputs(spec),
+                buffer,  # type: ignore[arg-type]  # it takes files, too
+                input_names=[tensor.name for tensor in spec.inputs],
+                output_names=[tensor.name for tensor in spec.outputs],
+                dynamic_axes=_dynamic_axes(spec, outputs=True),
+                opset_version=opset,
+                dynamo=False,
+            )
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    return onnx.load_model_from_string(buffer.getvalue())
+
+
+def _dynamic_axes(spec: ModelSpec, outputs: bool = False) -> dict[str, list[int]]:
+    """Tensor -> the axes that vary, the batch axis first."""
+    tensors = (*spec.inputs, *spec.outputs) if outputs else spec.inputs
+    return {
+        tensor.name: [0, *(at for at, dim in enumerate(tensor.dims, start=1) if isinstance(dim, str))]
+        for tensor in tensors
+    }
+
+
+def _recurrent(network: nn.Module) -> bool:
+    from torch.nn import RNNBase
+
+    return any(isinstance(module, RNNBase) for module in network.modules())
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the innermost cause, or the operator that has no ONNX."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if operator := re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(error)):
+        return f"the operator {operator[1]} has no counterpart in ONNX; replace it in the network"
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

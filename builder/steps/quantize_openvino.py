@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from builder.artifact import Artifact, Format
 from builder.data import load_samples
+from builder.errors import StepError
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,18 @@ class QuantizeOpenVino:
         count = min(self.samples, len(calibration))
         rows = [{name: array[i : i + 1] for name, array in calibration.inputs.items()} for i in range(count)]
         model = openvino.Core().read_model(source.path)
-        quantized = nncf.quantize(
-            model,
-            nncf.Dataset(rows),
-            subset_size=count,
-            advanced_parameters=AdvancedQuantizationParameters(
-                overflow_fix=OverflowFix.ENABLE if self.headroom else OverflowFix.DISABLE
-            ),
-        )
+        try:
+            quantized = nncf.quantize(
+                model,
+                nncf.Dataset(rows),
+                subset_size=count,
+                advanced_parameters=AdvancedQuantizationParameters(
+                    overflow_fix=OverflowFix.ENABLE if self.headroom else OverflowFix.DISABLE
+                ),
+            )
+        except Exception as error:  # NNCF's passes raise kinds of their own, and bare ones
+            why = f"{type(error).__name__}: {str(error).strip()[:200]}"
+            raise StepError(
+                f"{source.spec.name}: NNCF cannot quantize this graph ({why}); leave this variant out"
+            ) from error
         openvino.save_model(quantized, out_dir / "model.xml", compress_to_fp16=False)

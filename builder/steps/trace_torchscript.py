@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from builder.artifact import Artifact, Format
 from builder.source import load_torch
+from builder.source_program import program_to_script
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TraceTorchScript:
-    """Traces the network at batch 2 and freezes it (weights become constants, batch norms fold into convolutions)."""
+    """Traces the network at batch 2 and freezes it (weights become constants, batch norms fold into convolutions). A
+    TorchScript file is only frozen, and an exported program is written as TorchScript: neither loses a decision."""
 
     name: ClassVar[str] = "trace_torchscript"
     accepts: ClassVar[Format] = "torch"
@@ -33,12 +35,15 @@ class TraceTorchScript:
         """Writes `model.pt`."""
         import torch
 
-        network = load_torch(source.spec, source.path)
+        network: Any = load_torch(source.spec, source.path)
         with torch.no_grad():
-            traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-                network, example_inputs(source.spec), check_trace=False
-            )
-            torch.jit.save(torch.jit.freeze(traced), out_dir / "model.pt")
+            if source.spec.checkpoint.kind == "exported":
+                network = program_to_script(network)
+            elif not isinstance(network, torch.jit.ScriptModule):
+                network = torch.jit.trace(  # type: ignore[no-untyped-call]
+                    network, example_inputs(source.spec), check_trace=False
+                )
+            torch.jit.save(torch.jit.freeze(network), out_dir / "model.pt")
 
 
 def example_inputs(spec: ModelSpec, batch: int = 2) -> tuple[Tensor, ...]:

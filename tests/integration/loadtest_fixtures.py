@@ -26,6 +26,9 @@ SAMPLES = 200
 WEIGHTS = np.random.default_rng(1).integers(-3, 4, (16, 3)).astype(np.float32)
 IMAGES = np.random.default_rng(2).integers(0, 5, (SAMPLES, 1, 4, 4)).astype(np.float32)
 
+AXES = '{"S": {"min": 1, "max": 8, "at": {"left": [1], "right": [1], "sum": [1], "difference": [1]}}}'
+BUCKETS = '{"S": {"sizes": [4, 8], "pad": {"left": 100, "right": 0}}}'
+
 Floats = NDArray[np.float32]
 
 
@@ -119,8 +122,9 @@ def write_digits_pack(folder: Path, labels: NDArray[np.int64]) -> None:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The models `digits`, `rotated` (its classes shifted by one, so nearly always wrong), `narrow` (a queue of one)
-    and `pair` behind the real Triton; a pack whose labels are what `digits` answers, but for every tenth."""
+    """The models `digits`, `rotated` (its classes shifted by one, so nearly always wrong), `narrow` (a queue of one),
+    `pair` and `padded` (the same with S from 1 to 8, in buckets) behind the real Triton; a pack whose labels are what
+    `digits` answers, but for every tenth."""
     root = tmp_path_factory.mktemp("served")
     repository = root / "repository"
     parameters = {"trident.model": "digits", "trident.variant": "onnx_fp32", "trident.labels": '["cat", "dog", "eel"]'}
@@ -128,6 +132,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     write_model(repository, "rotated", digits(np.roll(WEIGHTS, 1, axis=1)), {})
     write_model(repository, "narrow", digits(WEIGHTS), {}, max_queue_size=1)
     write_model(repository, "pair", pair(), {})
+    write_model(repository, "padded", pair(), {"trident.axes": AXES, "trident.buckets": BUCKETS})
     labels = logits_of(IMAGES).argmax(axis=1)
     labels[::10] = (labels[::10] + 1) % 3
     write_digits_pack(root / "pack", labels)

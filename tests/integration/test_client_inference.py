@@ -58,6 +58,30 @@ def test_several_inputs_and_outputs_go_by_name(client: InferenceClient, size: in
     np.testing.assert_array_equal(outputs["difference"], left - 7)
 
 
+def test_sizes_are_padded_to_buckets_so_that_they_share_batches(served: Served, protocol: ProtocolName) -> None:
+    """Sizes 3 and 4 go as 4: Triton may join them, and did so once they wait for each other."""
+    start = threading.Barrier(4)
+
+    def ask(size: int) -> list[bool]:
+        left, right = np.arange(size)[None], np.full((1, size), 7)
+        with InferenceClient(served.url(protocol), protocol) as client:
+            client.metadata("padded")
+            start.wait(10)
+            answers = [client.infer("padded", {"left": left, "right": right}) for _ in range(100)]
+        return [np.array_equal(answer["sum"], left + 7) for answer in answers]
+
+    with InferenceClient(served.url(protocol), protocol) as client:
+        before = client.statistics("padded")
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(ask, (1, 2, 3, 4)))
+        assert results == [[True] * 100] * 4
+        counted = client.statistics("padded") - before
+        assert counted.inferences == 400
+        assert counted.executions < 400
+        with pytest.raises(SignatureError, match="axis S may be 1 to 8, and is 9 in the array given for 'left'"):
+            client.infer("padded", {"left": np.zeros((1, 9), np.int64), "right": np.zeros((1, 9), np.int64)})
+
+
 def test_only_the_outputs_wanted_come_back(client: InferenceClient) -> None:
     ones = np.ones((1, 1), np.int64)
     assert list(client.infer("pair", {"left": ones, "right": ones}, ("difference",))) == ["difference"]

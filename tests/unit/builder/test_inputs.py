@@ -13,7 +13,7 @@ import pytest
 
 from builder.data import check_data, load_samples, warnings
 from builder.errors import CheckpointError, DataError
-from builder.onnx_file import read_onnx
+from builder.onnx_file import MAX_OPSET, read_onnx
 from builder.source import load_torch, source_sha256
 from builder.spec_file import load_spec
 from core.results import MetricValue
@@ -146,6 +146,60 @@ def test_damaged_onnx(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"\xff\xff no model")
     with pytest.raises(CheckpointError, match="cannot be read as an ONNX model"):
         read_onnx(tmp_path / "model.onnx")
+
+
+def test_an_opset_that_is_too_new_is_named_with_the_limit(tmp_path: Path) -> None:
+    model = onnx_model()
+    model.opset_import[0].version = MAX_OPSET + 1
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(
+        CheckpointError, match=rf"is at opset {MAX_OPSET + 1}, and the newest that the runtimes .* {MAX_OPSET}; "
+    ):
+        read_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(("domain", "sentence"), [
+    ("com.acme", "uses the operator Wobble of domain 'com.acme', which neither ONNX nor ONNX Runtime has"),
+    ("", "is not a valid ONNX model: .*Wobble"),
+])  # fmt: skip
+def test_an_unknown_operator_is_named_wherever_it_stands(tmp_path: Path, domain: str, sentence: str) -> None:
+    model = onnx_model()
+    wobble = onnx.helper.make_node("Wobble", ["hidden"], ["active"], domain=domain)
+    condition = onnx.helper.make_node("Constant", [], ["yes"], value=onnx.numpy_helper.from_array(np.array(True)))
+    branch = onnx.helper.make_graph([wobble], "branch", [], [onnx.helper.make_empty_tensor_value_info("active")])
+    choice = onnx.helper.make_node("If", ["yes"], ["active"], then_branch=branch, else_branch=branch)
+    for nodes in ([wobble], [condition, choice]):
+        changed = onnx.ModelProto()
+        changed.CopyFrom(model)
+        del changed.graph.node[:]
+        changed.graph.node.extend([model.graph.node[0], *nodes, model.graph.node[2]])
+        if domain:
+            changed.opset_import.append(onnx.helper.make_opsetid(domain, 1))
+        onnx.save(changed, tmp_path / "model.onnx")
+        with pytest.raises(CheckpointError, match=sentence):
+            read_onnx(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("torchscript", "bad.pt"), ("exported", "bad.pt2")])
+@pytest.mark.parametrize("content", [b"", b"no program", b"PK\x03\x04broken"])
+def test_a_damaged_program(tmp_path: Path, kind: str, name: str, content: bytes) -> None:
+    path = torch_spec(tmp_path)
+    text = path.read_text().replace(
+        "state_dict: tiny.safetensors, factory: factory.py:make", f"{kind}: {name}, trust: true"
+    )
+    path.write_text(text)
+    with pytest.raises(CheckpointError, match=rf"{name} does not exist"):
+        source_sha256(load_spec(path))
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{name} cannot be loaded as a"):
+        load_torch(load_spec(path))
+
+
+def test_wrong_types_in_the_calibration_set(tmp_path: Path) -> None:
+    spec = load_spec(onnx_spec(tmp_path))
+    np.savez(tmp_path / "calibration.npz", x=X.astype(np.int64))
+    with pytest.raises(DataError, match=r"calibration\.npz: 'x' \(after preprocess\) must hold x: float32 .* int64"):
+        load_samples(spec, spec.data.calibration, labelled=False)
 
 
 def _save(folder: Path, **arrays: np.ndarray) -> None:

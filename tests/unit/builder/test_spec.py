@@ -5,6 +5,7 @@ import pytest
 from builder.errors import SpecError
 from builder.spec import Gates
 from builder.spec_file import load_spec
+from tests.support.tiny import SPEC
 
 EXAMPLE = Path(__file__).parents[3] / "examples/fashion/model.yaml"
 
@@ -83,3 +84,61 @@ def test_the_example_is_read_with_its_paths_resolved() -> None:
     assert spec.gates.limit(0.9) == pytest.approx(0.01)
     assert Gates(max_drop="2%").limit(-0.5) == pytest.approx(0.01)
     assert spec.triton_name("onnx_fp32") == "fashion_onnx_fp32"
+
+
+TINY = SPEC.format(name="t", checkpoint="CHECKPOINT", max_drop="1pt", variants="onnx_fp32")
+# What the checkpoint says, what is added to the spec, and the sentence.
+KINDS = {
+    "no source": ("trust: true", "", "checkpoint: give one of state_dict, onnx, torchscript, exported, huggingface; n"),
+    "two sources": ("onnx: a.onnx, exported: b.pt2", "", "checkpoint: give one of .*; not onnx and exported"),
+    "script without trust": (
+        "torchscript: a.pt",
+        "",
+        "a torchscript file is a program, and loading it runs what it contains; .* add `trust: true` to checkpoint",
+    ),
+    "program without trust": ("exported: a.pt2", "", "a exported file is a program|an exported file is a program"),
+    "trust in vain": ("onnx: a.onnx, trust: true", "", "trust is for torchscript and exported; nothing of a onnx"),
+    "pooling of nothing": ("onnx: a.onnx, pooling: cls", "", "pooling belong to a huggingface checkpoint"),
+    "inputs of no encoder": ("huggingface: a", "", "the inputs of a huggingface checkpoint are input_ids, attention_m"),
+    "import of another kind": ("onnx: a.onnx", "imports: {other: other.pt}", "imports: other is other.pt, which must"),
+    "name of an import": ("onnx: a.onnx", "imports: {Other: other.onnx}", "imports.Other"),
+    "buckets without pad": (
+        "onnx: a.onnx",
+        "axes: {S: {min: 1, opt: 4, max: 8, buckets: [4, 8]}}",
+        "pad and the inputs with a bucketed axis must be the same; they differ in x",
+    ),
+    "pad of no input": ("onnx: a.onnx", "axes: {S: {min: 1, opt: 4, max: 8}}\npad: {x: 0}", "they differ in x"),
+    "pad of a half": (
+        "onnx: a.onnx",
+        "axes: {S: {min: 1, opt: 4, max: 8, buckets: [4, 8]}}\npad: {x: 0.5}",
+        "pad fills x, which is int64, with 0.5; give a whole number",
+    ),
+    "buckets that end early": (
+        "onnx: a.onnx",
+        "axes: {S: {min: 1, opt: 4, max: 8, buckets: [2, 4]}}\npad: {x: 0}",
+        "axes.S: buckets must ascend, from min or more, and end at max",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_source_axis_or_import_that_cannot_be(tmp_path: Path, kind: str) -> None:
+    checkpoint, more, sentence = KINDS[kind]
+    text = TINY.replace("CHECKPOINT", f"{{{checkpoint}}}")
+    if "axes" in more:
+        text = text.replace("{name: x, dtype: float32, dims: [8]}", "{name: x, dtype: int64, dims: [S, 8]}")
+    path = tmp_path / "model.yaml"
+    path.write_text(text + more + "\n")
+    with pytest.raises(SpecError, match=sentence) as caught:
+        load_spec(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_paths_of_every_kind_are_resolved(tmp_path: Path) -> None:
+    path = tmp_path / "model.yaml"
+    for kind, name in (("torchscript", "a.pt"), ("exported", "a.pt2")):
+        path.write_text(TINY.replace("CHECKPOINT", f"{{{kind}: {name}, trust: true}}") + "imports: {b: b.xml}\n")
+        spec = load_spec(path)
+        assert spec.checkpoint.file == tmp_path / name
+        assert spec.imports == {"b": tmp_path / "b.xml"}
+        assert spec.all_variants == ("onnx_fp32", "imported_b")

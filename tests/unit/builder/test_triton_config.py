@@ -7,6 +7,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from builder.spec import ModelSpec
 from builder.spec_file import load_spec
 from builder.triton_config import make_config
+from core.axes import Buckets, ServedAxis, parse_axes
 from tests.support.tiny import onnx_spec
 
 
@@ -66,3 +67,19 @@ def test_each_field_stands_under_its_reason(tmp_path: Path) -> None:
     for field in ("name:", "backend:", "max_batch_size:", "dynamic_batching {", "instance_group {", "parameters {"):
         first = next(number for number, line in enumerate(lines) if line.startswith(field))
         assert lines[first - 1].startswith("# "), field
+
+
+def test_buckets_are_published_and_warmed_up(tmp_path: Path) -> None:
+    path = onnx_spec(tmp_path)
+    text = path.read_text().replace("{name: x, dtype: float32, dims: [8]}", "{name: x, dtype: int64, dims: [S, 8]}")
+    text = text.replace("dims: [3]", "dims: [S]")
+    path.write_text(text + "axes: {S: {min: 2, opt: 4, max: 16, buckets: [4, 16]}}\npad: {x: 7}\n")
+    _, config = _config(load_spec(path))
+    warmed = {(part.name, part.batch_size): tuple(part.inputs["x"].dims) for part in config.model_warmup}
+    assert warmed == {
+        ("batch_1_S_4", 1): (4, 8), ("batch_1_S_16", 1): (16, 8),
+        ("batch_8_S_4", 8): (4, 8), ("batch_8_S_16", 8): (16, 8),
+    }  # fmt: skip
+    axes, buckets = parse_axes(*(config.parameters[f"trident.{name}"].string_value for name in ("axes", "buckets")))
+    assert axes == {"S": ServedAxis(min=2, max=16, at={"x": (1,), "scores": (1,)})}
+    assert buckets == {"S": Buckets(sizes=(4, 16), pad={"x": 7})}

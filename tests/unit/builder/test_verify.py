@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.errors import BatchAxisError
+from builder.errors import BatchAxisError, CheckpointError
+from builder.spec import ModelSpec
 from builder.spec_file import load_spec
-from builder.verify import judge, sqnr_db
+from builder.verify import Accuracy, axis_sizes, judge, prove_axes, prove_original, sqnr_db
+from core.tensors import Arrays
 from tests.support.tiny import onnx_spec
 
 
@@ -29,3 +31,62 @@ def test_what_is_not_finite_is_refused_in_a_sentence(tmp_path: Path, bad: float)
     outputs["scores"][1, 2] = bad
     with pytest.raises(BatchAxisError, match=r"NaN or infinity in 'scores' on 1 of 3 evaluation samples"):
         judge(spec, original, outputs, np.arange(3))
+
+
+def _sequence_spec(folder: Path) -> ModelSpec:
+    path = onnx_spec(folder)
+    text = path.read_text().replace("dims: [8]", "dims: [S, 3]")
+    path.write_text(text + "axes: {S: {min: 2, opt: 6, max: 7}}\n")
+    return load_spec(path)
+
+
+def _mean(inputs: Arrays) -> Arrays:
+    return {"scores": inputs["x"].mean(1)}
+
+
+def _fixed(inputs: Arrays) -> Arrays:
+    """What an exporter makes of a mean whose length it took for a constant."""
+    return {"scores": inputs["x"].sum(1) / np.float32(6)}
+
+
+def _coarse(inputs: Arrays) -> Arrays:
+    return {"scores": np.round(inputs["x"].mean(1) * 16) / np.float32(16)}
+
+
+SIXES = {"x": np.random.default_rng(0).normal(1, 0.3, (5, 6, 3)).astype(np.float32)}
+
+
+@pytest.mark.parametrize("accuracy", [Accuracy(1e-3, True), Accuracy(5e-2, False)])
+def test_a_length_that_was_fixed_is_named_in_every_precision(tmp_path: Path, accuracy: Accuracy) -> None:
+    spec = _sequence_spec(tmp_path)
+    prove_axes(_mean, _mean, SIXES, spec, accuracy)
+    with pytest.raises(BatchAxisError, match=r"output 'scores' at axis S = 2 is off by 0\.\d+.*: the export fixed"):
+        prove_axes(_fixed, _mean, SIXES, spec, accuracy)
+
+
+def test_rounding_is_allowed_where_it_is_promised_and_nowhere_else(tmp_path: Path) -> None:
+    spec = _sequence_spec(tmp_path)
+    prove_axes(_coarse, _mean, SIXES, spec, Accuracy(5e-2, False))
+    with pytest.raises(BatchAxisError, match="output 'scores' at the samples' own size is off by"):
+        prove_axes(_coarse, _mean, SIXES, spec, Accuracy(1e-3, True))
+
+
+def test_an_original_that_does_not_keep_its_range_is_the_checkpoints_fault(tmp_path: Path) -> None:
+    spec = _sequence_spec(tmp_path)
+
+    def third(inputs: Arrays) -> Arrays:
+        return {"scores": inputs["x"][:, 2]}
+
+    with pytest.raises(CheckpointError, match="does not run at axis S = 2, which `axes` promises; IndexError"):
+        prove_original(third, SIXES, spec)
+    with pytest.raises(CheckpointError, match="answers NaN or infinity in 'scores' at axis S = 2"):
+        prove_original(lambda inputs: {"scores": _mean(inputs)["scores"] * np.nan}, SIXES, spec)
+
+
+def test_all_axes_are_proven_alone_and_together(tmp_path: Path) -> None:
+    path = onnx_spec(tmp_path)
+    text = path.read_text().replace("dims: [8]", "dims: [H, W]")
+    path.write_text(text + "axes: {H: {min: 2, opt: 2, max: 4}, W: {min: 1, opt: 3, max: 5}}\n")
+    sizes = [found for _, found in axis_sizes(load_spec(path))]
+    alone = [{"H": 2}, {"H": 4}, {"W": 1}, {"W": 3}, {"W": 5}]
+    assert sizes == [*alone, {"H": 2, "W": 1}, {"H": 4, "W": 5}]
