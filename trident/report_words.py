@@ -6,8 +6,8 @@ from core.results import ModelBuild, Summary, SummaryRow
 from loadtest.events import PROTOCOL_NAMES
 from trident.charts_figures import Bar
 
-# A part of the variant's id -> why its answers differ from the original's. All that occur are said, but for the general
-# ones behind a more particular one: `pruned` goes before, `fp32` says something only where nothing else does.
+# A part of the variant's id -> why its answers differ from the original's. All that occur are said, but for those that
+# are themselves part of another: `pruned` goes before, `fp32` says something only where nothing else does.
 CAUSES = (
     ("pruned", "Weights were removed without fine-tuning afterwards, so the network misses what they contributed."),
     (
@@ -25,6 +25,37 @@ CAUSES = (
         "Weights are rounded to 128 steps a channel, activations to 256 a tensor in ranges that NNCF estimates from "
         "calibration; what exceeds them is clipped.",
     ),
+    (
+        "onnx_int8_entropy",
+        "Weights are rounded to 128 steps a channel, activations to 256 a tensor in the range whose distribution "
+        "differs least from the real one; what exceeds it is clipped.",
+    ),
+    (
+        "onnx_int8_percentile",
+        "Weights are rounded to 128 steps a channel, activations to 256 a tensor in the range of all but the rarest "
+        "values; those are clipped.",
+    ),
+    (
+        "onnx_int8_smooth",
+        "In matrix products, weights are rounded to 128 steps a channel and activations to 256 a tensor, after "
+        "outliers were moved from the latter into the former; all else is FP32.",
+    ),
+    (
+        "openvino_int8_smooth",
+        "Weights are rounded to 128 steps a channel, activations to 256 a tensor, after outliers were moved from the "
+        "latter into the former; parts of the attention are left in floating point.",
+    ),
+    ("onnx_int8_weights", "Weights are rounded to 255 steps a channel; activations are not quantized."),
+    ("openvino_int8_weights", "Weights are rounded to 255 steps a channel; activations are not quantized."),
+    (
+        "int4_weights",
+        "Weights of matrix products are rounded to 16 steps in blocks of 32, others to 255 a channel; activations are "
+        "not quantized.",
+    ),
+    (
+        "onnx_fp16",
+        "Weights and all that is computed are rounded to 11 bits of mantissa, but for the nodes that FP16 cannot hold.",
+    ),
     ("fp16", "Weights are stored with 11 bits of mantissa; the arithmetic is that of FP32."),
     ("fp32", "Only the order of additions differs: the last bits of a float32."),
 )
@@ -32,7 +63,8 @@ CAUSES = (
 
 def why(variant: str) -> str:
     """Where the error of this kind of variant comes from, each cause in a sentence or two."""
-    found = [words for part, words in CAUSES if part in variant]
+    parts = [part for part, _ in CAUSES if part in variant]
+    found = [words for part, words in CAUSES if part in parts and not any(part in one != part for one in parts)]
     if len(found) > 1 and "fp32" in variant:
         found.pop()
     return " ".join(found) or "The runtime computes in another order or precision."
