@@ -50,8 +50,9 @@ def _header(path: Path, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 
 def _read_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, whether columns come first, and data type; the member stands at its data afterwards."""
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read[np.lib.format.read_magic(member)](member)
+    formats: Any = np.lib.format  # its functions have no types
+    read = formats.read_array_header_1_0 if formats.read_magic(member) == (1, 0) else formats.read_array_header_2_0
+    header: tuple[tuple[int, ...], bool, np.dtype[Any]] = read(member)
     return header
 
 

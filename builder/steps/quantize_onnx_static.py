@@ -78,7 +78,7 @@ class QuantizeOnnxStatic:
             extra_options={"OpTypesToExcludeOutputQuantization": list(PRODUCTS) if self.products_only else []},
         )
         quantizer.quantize_model()
-        onnx.save(quantizer.model.model, out_dir / "model.onnx")
+        quantizer.model.save_model_to_file(str(out_dir / "model.onnx"))  # sorts the nodes
 
 
 def name_nodes(model: Any) -> None:

@@ -61,4 +61,6 @@ class QuantizeOpenVinoWeights:
                 f"{source.spec.name} has no weights that can be stored in {self.bits} bits; "
                 f"leave this variant out of the spec"
             )
+        # Left alone, the CPU plug-in rounds the activations of such products to 8 bits too.
+        compressed.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
         openvino.save_model(compressed, out_dir / "model.xml", compress_to_fp16=False)

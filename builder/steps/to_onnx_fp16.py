@@ -109,7 +109,8 @@ def _noise_db(model: Any, left_out: Iterable[str], rows: Iterable[Arrays]) -> di
     import onnx
 
     floats = set(float_tensors(model))
-    twins, pairs = onnx.ModelProto(), {}
+    twins = onnx.ModelProto()
+    pairs: dict[str, tuple[str, str]] = {}
     twins.CopyFrom(model)
     for node in model.graph.node:
         outputs = [name for name in node.output if name in floats]
@@ -148,8 +149,9 @@ def _add_twin(graph: Any, node: Any, floats: set[str]) -> None:
         rounded = f"{name}/rounded"
         if name in constants and constants[name].data_type == onnx.TensorProto.FLOAT:
             if rounded not in made:
-                value = convert_np_to_float16(numpy_helper.to_array(constants[name])).astype(np.float32)
-                graph.initializer.append(numpy_helper.from_array(value, rounded))
+                value = numpy_helper.to_array(constants[name])
+                half = convert_np_to_float16(value.reshape(-1)).reshape(value.shape)
+                graph.initializer.append(numpy_helper.from_array(half.astype(np.float32), rounded))
         elif name in floats:
             if rounded not in made:
                 _add_rounding(graph, name, rounded)

@@ -113,7 +113,7 @@ def test_lengths_may_differ_and_inputs_may_be_several_and_whole_numbers(tmp_path
         low, high = found[name]
         if method == "minmax":
             assert (low, high) == pytest.approx((flat.min(), flat.max()), rel=1e-5)
-        assert flat.min() * 1.0001 - 1e-6 <= low < high <= flat.max() * 1.0001
+        assert flat.min() - 1e-5 <= low < high <= flat.max() + 1e-5
 
 
 def test_rows_are_the_samples_whatever_the_order_in_the_file(tmp_path: Path) -> None:
@@ -142,7 +142,8 @@ from builder.spec_file import load_spec
 from builder.steps.quantize_onnx_static import QuantizeOnnxStatic
 folder = Path(sys.argv[1])
 source = source_artifact(load_spec(folder / "model.yaml"), folder / "cache")
-QuantizeOnnxStatic(samples=int(sys.argv[2]), method=sys.argv[3])(source, folder)
+(folder / sys.argv[2]).mkdir()
+QuantizeOnnxStatic(samples=int(sys.argv[2]), method=sys.argv[3])(source, folder / sys.argv[2])
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -154,8 +155,7 @@ def test_memory_does_not_grow_with_the_samples(tmp_path: Path, method: Method) -
     constants = {
         "first": random.normal(size=(12, 1, 3, 3)).astype(np.float32),
         "last": random.normal(size=(1, 12, 1, 1)).astype(np.float32),
-        "shape": np.array([0, -1], np.int64),
-        "axes": np.array([1, 2, 3], np.int64),
+        "axes": np.array([2, 3], np.int64),
     }
     nodes = [
         helper.make_node("Conv", ["x", "first"], ["wide"], pads=[1, 1, 1, 1]),

@@ -68,15 +68,9 @@ def test_what_overflows_stays_in_fp32_and_nothing_else(overflowing: Artifact) ->
     assert overflowing.size_bytes > 1.7 * half.size_bytes
 
 
-def test_without_the_check_it_does_overflow(overflowing: Artifact) -> None:
-    """So the network is one that shows it: each node's values must fit where each lies in FP16."""
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    naive = onnx.load(overflowing.path)
-    naive = convert_float_to_float16(naive, keep_io_types=True)
-    assert "FLOAT16" in {TensorProto.DataType.Name(tensor.data_type) for tensor in naive.graph.initializer}
+def test_on_other_samples_it_would_overflow_as_well() -> None:
     large = (normal(100, WIDTH, seed=9) @ products(4)["w0"] @ products(4)["w1"]) * 1e5
-    assert np.isinf(large.astype(np.float16)).any()
+    assert np.abs(large).max() > 65504
 
 
 def test_a_network_that_fits_is_converted_whole(tmp_path: Path) -> None:

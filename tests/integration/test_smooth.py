@@ -23,6 +23,8 @@ from core.tensors import Arrays
 from tests.support.graphs import answers, graph_artifact, noise_db
 from tests.support.transformers import transformer_artifact
 
+# PyTorch's exporter warns about itself.
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.* is deprecated:FutureWarning")
 WIDTH = 32
 LOUD = (2, 17)
 

@@ -25,7 +25,7 @@ from core.tensors import Arrays
 from tests.support.graphs import answers, graph_artifact, noise_db
 from tests.support.transformers import transformer_spec
 
-WORDS, WIDTH, TOKENS = 500, 96, 6
+WORDS, WIDTH, TOKENS = 2000, 96, 6
 COUNT = WORDS * WIDTH + 2 * WIDTH * WIDTH + WIDTH * WIDTH * 3 + 3 * WIDTH
 STEPS: dict[str, tuple[Step, ...]] = {
     "onnx int8": (QuantizeOnnxWeights(bits=8),),
@@ -45,21 +45,22 @@ def tokens(count: int, seed: int) -> Arrays:
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """An embedding with a loud channel, two matrix products, a convolution over the tokens, and a Gemm; a seventh of
-    the weights are zero."""
+    """An embedding, one channel of which is made loud, two matrix products, a convolution over the tokens, and a Gemm; a
+    seventh of the weights are zero."""
     table, kernel = normal(WORDS, WIDTH), normal(WIDTH, WIDTH, seed=1) / 10
-    table[:, 5] *= 300
-    kernel[5] /= 300
+    loud = np.ones(WIDTH, np.float32)
+    loud[5], kernel[5] = 300, kernel[5] / 300
     constants: Arrays = {
         "table": table, "first": kernel, "second": normal(WIDTH, WIDTH, seed=2) / 10,
         "conv": normal(WIDTH, WIDTH, 3, seed=3) / 17, "last": normal(3, WIDTH, seed=4) / 10, "bias": normal(3, seed=5),
-        "axes": np.array([2], np.int64),
+        "loud": loud, "axes": np.array([2], np.int64),
     }  # fmt: skip
     for value in constants.values():
         value.reshape(-1)[::7] *= 0 if value.ndim > 1 else 1
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["words"]),
-        helper.make_node("MatMul", ["words", "first"], ["one"]),
+        helper.make_node("Mul", ["words", "loud"], ["uneven"]),
+        helper.make_node("MatMul", ["uneven", "first"], ["one"]),
         helper.make_node("Relu", ["one"], ["active"]),
         helper.make_node("MatMul", ["active", "second"], ["two"]),
         helper.make_node("Transpose", ["two"], ["turned"], perm=[0, 2, 1]),
@@ -151,6 +152,8 @@ def test_transformers_are_built_with_them(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", STEPS)
 def test_a_network_without_weights_is_told_of_in_one_sentence(tmp_path: Path, kind: str) -> None:
-    source = graph_artifact(tmp_path, [helper.make_node("Relu", ["x"], ["y"])], {}, {"x": normal(4, 3)})
+    source = graph_artifact(
+        tmp_path, [helper.make_node("Add", ["x", "one"], ["y"])], {"one": normal(3)}, {"x": normal(4, 3)}
+    )
     with pytest.raises(StepError, match=r"^small has no [\w ,]+; leave this variant out of the spec$"):
         made(source, *STEPS[kind])
