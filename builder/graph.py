@@ -189,7 +189,8 @@ def _numbers(node: Any) -> NDArray[Any]:
     shape = tuple(node.get_output_shape(0))
     pairs = data.reshape(-1).view(np.uint8)
     single = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[: int(np.prod(shape))].reshape(shape)
-    return single if kind == "u4" else (single.astype(np.int8) ^ 8) - 8
+    signed: NDArray[Any] = (single.astype(np.int8) ^ 8) - 8
+    return single if kind == "u4" else signed
 
 
 def _flops(op: Any) -> int | None:

@@ -4,6 +4,7 @@ of every sample until the end: gigabytes for a thousand images.)"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -87,10 +88,16 @@ def find_extremes(model: Path, tensors: list[str], rows: Iterable[Arrays]) -> di
     found: dict[str, Range] = {}
     for values in watch(model, tensors, rows):
         for name, value in values.items():
-            if (finite := _finite(value)).size:
-                low, high = found.get(name, (np.inf, -np.inf))
-                found[name] = min(low, float(finite.min())), max(high, float(finite.max()))
-    return found
+            ends = _extremes(value)
+            if not all(map(math.isfinite, ends)):
+                ends = _extremes(_finite(value))
+            low, high = found.get(name, ends)
+            found[name] = min(low, ends[0]), max(high, ends[1])
+    return {name: ends for name, ends in found.items() if math.isfinite(ends[0])}
+
+
+def _extremes(value: NDArray[Any]) -> Range:
+    return float(value.min(initial=np.inf)), float(value.max(initial=-np.inf))
 
 
 def channel_maxima(model: Path, tensors: list[str], rows: Iterable[Arrays]) -> dict[str, NDArray[np.float32]]:
@@ -119,8 +126,7 @@ def _histograms(model: Path, extremes: dict[str, Range], rows: Iterable[Arrays])
 
 
 def _finite(value: NDArray[Any]) -> NDArray[Any]:
-    finite = np.isfinite(value)
-    return value if finite.all() else value[finite]
+    return value[np.isfinite(value)]
 
 
 def percentile_range(counts: NDArray[np.int64], extremes: Range, percentile: float) -> Range:

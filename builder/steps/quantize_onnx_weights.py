@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
@@ -59,7 +60,7 @@ class QuantizeOnnxWeights:
                 f"{source.spec.name} has no matrix product with constant weights to store in 4 bits; "
                 f"leave this variant out of the spec"
             )
-        if not _in_eight_bits(model.graph) and not done:
+        if not in_eight_bits(model.graph) and not done:
             raise StepError(
                 f"{source.spec.name} has no matrix product, convolution or embedding with constant weights; "
                 f"leave this variant out of the spec"
@@ -68,15 +69,15 @@ class QuantizeOnnxWeights:
         onnx.save(model, out_dir / "model.onnx")
 
 
-def _in_eight_bits(graph: Any) -> int:
-    """Rounds what WEIGHTS names, and gives how many constants that were."""
+def in_eight_bits(graph: Any, operators: Collection[str] = WEIGHTS) -> int:
+    """Rounds what WEIGHTS says of the `operators` in an onnx.GraphProto, and gives how many constants that were."""
     from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
     axes: dict[str, int] = {}
     for node in graph.node:
         port, axis = WEIGHTS.get(node.op_type, (0, 0))
-        if node.op_type in WEIGHTS and not node.domain and _is_weight(constants.get(node.input[port])):
+        if node.op_type in operators and not node.domain and _is_weight(constants.get(node.input[port])):
             axis = 0 if node.op_type == "Gemm" and _attribute(node, "transB") else axis
             axes.setdefault(node.input[port], axis)
     for name, axis in axes.items():

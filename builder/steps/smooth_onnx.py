@@ -114,11 +114,11 @@ def _into_normalization(graph: Any, activation: str, nodes: list[Any], factor: N
     from onnx import numpy_helper
 
     constants = {tensor.name: tensor for tensor in graph.initializer}
-    readers = {node.output[0] for node in graph.node if activation in node.input}
-    maker = next((node for node in graph.node if activation in node.output), None)
+    readers = [name for node in graph.node for name in node.input if name == activation]
+    maker = next((node for node in graph.node if activation == node.output[0]), None)
     if maker is None or maker.op_type != "LayerNormalization" or activation in {out.name for out in graph.output}:
         return False
-    if _subgraphs(graph) or readers > {node.output[0] for node in nodes}:
+    if _subgraphs(graph) or len(readers) > len(nodes):
         return False
     scales = [name for name in maker.input[1:] if name]
     if any(name not in constants or list(constants[name].dims) != [len(factor)] for name in scales):
