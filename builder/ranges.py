@@ -126,7 +126,8 @@ def _histograms(model: Path, extremes: dict[str, Range], rows: Iterable[Arrays])
 
 
 def _finite(value: NDArray[Any]) -> NDArray[Any]:
-    return value[np.isfinite(value)]
+    finite: NDArray[Any] = value[np.isfinite(value)]
+    return finite
 
 
 def percentile_range(counts: NDArray[np.int64], extremes: Range, percentile: float) -> Range:

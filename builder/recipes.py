@@ -57,7 +57,7 @@ RECIPES: Final = {
         Recipe("pruned_openvino_int8", (PRUNE, *EXPORT, ToOpenVino(), QuantizeOpenVino()), INT8),
         Recipe("onnx_int8_entropy", (*EXPORT, QuantizeOnnxStatic(method="entropy")), INT8),
         Recipe("onnx_int8_percentile", (*EXPORT, QuantizeOnnxStatic(method="percentile")), INT8),
-        Recipe("onnx_int8_smooth", (*EXPORT, SmoothOnnx(alpha=0.5), QuantizeOnnxStatic(products_only=True)), INT8),
+        Recipe("onnx_int8_smooth", (*EXPORT, SmoothOnnx(alpha=0.75), QuantizeOnnxStatic(products_only=True)), INT8),
         Recipe("onnx_int8_weights", (*EXPORT, QuantizeOnnxWeights(bits=8)), FP32),
         Recipe("onnx_int4_weights", (*EXPORT, QuantizeOnnxWeights(bits=4)), FP32),
         Recipe("onnx_fp16", (*EXPORT, ToOnnxFp16()), FP16),

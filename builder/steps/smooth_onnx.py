@@ -21,7 +21,8 @@ class SmoothOnnx:
     the network computes what it did, and channels that are a hundred times larger than the others, which transformers
     have behind their normalizations, no longer decide the step of all. The factor of channel j is
     `max|X_j| ** alpha / max|W_j| ** (1 - alpha)`, over `samples` calibration samples; with `alpha` 0.5 the difficulty
-    is shared evenly.
+    is shared evenly. Weights that have a scale for each output channel can take more of it than activations that have
+    one for all, which speaks for a larger one.
 
     The division goes into the gamma and beta of a layer normalization where all that it feeds is smoothed; elsewhere it
     is one multiplication for all products that read the activation.
