@@ -184,7 +184,7 @@ def _constants(op: Any) -> Iterator[tuple[str, _Kernel]]:
                 zero = _constant(node.input_value(1))
             node = node.input_value(0).get_node()
         if node.get_type_name() == "Constant" and len(node.get_output_shape(0)) > 1:
-            yield node.get_friendly_name(), _Kernel(node.get_data(), zero)
+            yield node.get_friendly_name(), _Kernel(_numbers(node), zero)
 
 
 def _constant(value: Any) -> NDArray[Any]:
@@ -194,8 +194,21 @@ def _constant(value: Any) -> NDArray[Any]:
         node = node.input_value(0).get_node()
     if node.get_type_name() != "Constant" or value.get_partial_shape().is_dynamic:
         return np.zeros(())
-    zero: NDArray[Any] = node.get_data().reshape(value.get_shape())
+    zero: NDArray[Any] = _numbers(node).reshape(value.get_shape())
     return zero
+
+
+def _numbers(node: Any) -> NDArray[Any]:
+    """A constant's numbers; OpenVINO hands those of 4 bits over in pairs, the first in a byte's lower half."""
+    data: NDArray[Any] = node.get_data()
+    kind = node.get_element_type().get_type_name()
+    if kind not in ("i4", "u4"):
+        return data
+    shape = tuple(node.get_output_shape(0))
+    pairs = data.reshape(-1).view(np.uint8)
+    single = np.stack([pairs & 15, pairs >> 4], axis=1).reshape(-1)[: int(np.prod(shape))].reshape(shape)
+    signed: NDArray[Any] = (single.astype(np.int8) ^ 8) - 8
+    return single if kind == "u4" else signed
 
 
 def _flops(op: Any) -> int | None:

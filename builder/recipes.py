@@ -15,9 +15,13 @@ from builder.steps.prune_magnitude import PruneMagnitude
 from builder.steps.quantize_onnx_dynamic import QuantizeOnnxDynamic
 from builder.steps.quantize_onnx_mixed import QuantizeOnnxMixed
 from builder.steps.quantize_onnx_static import QuantizeOnnxStatic
+from builder.steps.quantize_onnx_weights import QuantizeOnnxWeights
 from builder.steps.quantize_openvino import QuantizeOpenVino
 from builder.steps.quantize_openvino_controlled import QuantizeOpenVinoControlled
 from builder.steps.quantize_openvino_mixed import QuantizeOpenVinoMixed
+from builder.steps.quantize_openvino_weights import QuantizeOpenVinoWeights
+from builder.steps.smooth_onnx import SmoothOnnx
+from builder.steps.to_onnx_fp16 import ToOnnxFp16
 from builder.steps.to_openvino import ToOpenVino
 from builder.steps.trace_torchscript import TraceTorchScript
 from builder.steps.train_quantized import TrainQuantized
@@ -52,7 +56,7 @@ class Recipe:
         return self.steps[1:] if exported else None
 
 
-FP32, INT8, DYNAMIC = 1e-3, 5e-2, 0.2
+FP32, FP16, INT8, DYNAMIC = 1e-3, 1e-2, 5e-2, 0.2
 EXPORT: Final = (ExportOnnx(), FoldOnnx())
 PRUNE: Final = PruneMagnitude(share=0.3)
 TRAINED: Final = (TrainQuantized(), FoldOnnx())
@@ -74,6 +78,15 @@ RECIPES: Final = {
         Recipe("pruned_openvino_int8", (PRUNE, *EXPORT, ToOpenVino(), QuantizeOpenVino()), INT8),
         Recipe("onnx_int8_qat", TRAINED, INT8),
         Recipe("openvino_int8_qat", (*TRAINED, ToOpenVino()), INT8),
+        Recipe("onnx_int8_entropy", (*EXPORT, QuantizeOnnxStatic(method="entropy")), INT8),
+        Recipe("onnx_int8_percentile", (*EXPORT, QuantizeOnnxStatic(method="percentile")), INT8),
+        Recipe("onnx_int8_smooth", (*EXPORT, SmoothOnnx(alpha=0.75), QuantizeOnnxStatic(products_only=True)), INT8),
+        Recipe("onnx_int8_weights", (*EXPORT, QuantizeOnnxWeights(bits=8)), FP32),
+        Recipe("onnx_int4_weights", (*EXPORT, QuantizeOnnxWeights(bits=4)), FP32),
+        Recipe("onnx_fp16", (*EXPORT, ToOnnxFp16()), FP16),
+        Recipe("openvino_int8_smooth", (*EXPORT, ToOpenVino(), QuantizeOpenVino(smooth=0.95)), INT8),
+        Recipe("openvino_int8_weights", (*EXPORT, ToOpenVino(), QuantizeOpenVinoWeights(bits=8)), INT8),
+        Recipe("openvino_int4_weights", (*EXPORT, ToOpenVino(), QuantizeOpenVinoWeights(bits=4)), INT8),
     )
 }
 

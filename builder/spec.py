@@ -20,6 +20,8 @@ VariantId = Literal[
     "onnx_int8_mixed", "openvino_int8_mixed", "openvino_int8_controlled",
     "pruned_onnx_fp32", "pruned_openvino_int8",
     "onnx_int8_qat", "openvino_int8_qat",
+    "onnx_int8_entropy", "onnx_int8_percentile", "onnx_int8_smooth", "onnx_int8_weights", "onnx_int4_weights",
+    "onnx_fp16", "openvino_int8_smooth", "openvino_int8_weights", "openvino_int4_weights",
 ]  # fmt: skip
 DEFAULT_VARIANTS: tuple[VariantId, ...] = (
     "torch_fp32", "onnx_fp32", "onnx_int8_dynamic", "onnx_int8_static", "openvino_fp32", "openvino_fp16",

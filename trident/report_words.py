@@ -27,6 +27,37 @@ CAUSES = (
     ("onnx_int8_static", ONNX_INT8),
     ("onnx_int8_mixed", ONNX_INT8),
     (
+        "onnx_int8_entropy",
+        "Weights are rounded to 128 steps a channel, activations to 256 a tensor in the range whose distribution "
+        "differs least from the real one; what exceeds it is clipped.",
+    ),
+    (
+        "onnx_int8_percentile",
+        "Weights are rounded to 128 steps a channel, activations to 256 a tensor in the range of all but the rarest "
+        "values; those are clipped.",
+    ),
+    (
+        "onnx_int8_smooth",
+        "In matrix products, weights are rounded to 128 steps a channel and activations to 256 a tensor, after "
+        "outliers were moved from the latter into the former; all else is FP32.",
+    ),
+    (
+        "openvino_int8_smooth",
+        "Weights are rounded to 128 steps a channel, activations to 256 a tensor, after outliers were moved from the "
+        "latter into the former; parts of the attention are left in floating point.",
+    ),
+    ("onnx_int8_weights", "Weights are rounded to 255 steps a channel; activations are not quantized."),
+    ("openvino_int8_weights", "Weights are rounded to 255 steps a channel; activations are not quantized."),
+    (
+        "int4_weights",
+        "Weights of matrix products are rounded to 16 steps in blocks of 32, others to 255 a channel; activations are "
+        "not quantized.",
+    ),
+    (
+        "onnx_fp16",
+        "Weights and all that is computed are rounded to 11 bits of mantissa, but for the nodes that FP16 cannot hold.",
+    ),
+    (
         "openvino_int8",
         "Weights are rounded to 128 steps a channel, activations to 256 a tensor in ranges that NNCF estimates from "
         "calibration; what exceeds them is clipped.",

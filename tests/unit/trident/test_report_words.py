@@ -10,7 +10,7 @@ import pytest
 from core.results import Gate, LoadReport, ModelBuild, Summary
 from tests.support.report_data import report_data
 from trident.report import CELLS, render
-from trident.report_words import answer
+from trident.report_words import CAUSES, answer, why
 from trident.summary import summarize
 
 STRADDLES = "; the interval straddles the gate's limit, so this is undecided."
@@ -153,3 +153,15 @@ def test_the_front_ignores_what_the_samples_cannot_tell_apart() -> None:
     dots = [float(y) for y in re.findall(r'<circle cx="[0-9.]+" cy="([0-9.]+)"', chart)]
     assert gate is not None
     assert max(dots) < float(gate[1])  # all that was served lies above the limit: smaller y is higher up
+
+
+@pytest.mark.parametrize("part", [part for part, _ in CAUSES])
+def test_a_variant_has_its_own_cause_and_not_that_of_a_more_general_one(part: str) -> None:
+    assert why(part if "_" in part else f"onnx_{part}") == dict(CAUSES)["onnx_fp16" if part == "fp16" else part]
+
+
+def test_a_pruned_variant_has_both_causes() -> None:
+    causes = dict(CAUSES)
+    assert why("pruned_openvino_int8") == f"{causes['pruned']} {causes['openvino_int8']}"
+    assert why("pruned_onnx_fp32") == causes["pruned"]
+    assert why("openvino_fp16") == causes["fp16"]
