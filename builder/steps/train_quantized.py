@@ -39,7 +39,7 @@ class TrainQuantized:
     """
 
     epochs: int = 5
-    lr: float = 1e-4
+    lr: float = 1e-5
     batch: int = 32
     samples: int = 1000
     calibration: int = 300
