@@ -10,7 +10,7 @@ import pytest
 from core.results import Gate, LoadReport, ModelBuild, Summary
 from tests.support.report_data import report_data
 from trident.report import CELLS, render
-from trident.report_words import answer
+from trident.report_words import answer, why
 from trident.summary import summarize
 
 STRADDLES = "; the interval straddles the gate's limit, so this is undecided."
@@ -153,3 +153,11 @@ def test_the_front_ignores_what_the_samples_cannot_tell_apart() -> None:
     dots = [float(y) for y in re.findall(r'<circle cx="[0-9.]+" cy="([0-9.]+)"', chart)]
     assert gate is not None
     assert max(dots) < float(gate[1])  # all that was served lies above the limit: smaller y is higher up
+
+
+def test_trained_variants_are_not_explained_by_calibration() -> None:
+    assert why("onnx_int8_qat") == why("openvino_int8_qat")
+    assert "fine-tuned under that rounding" in why("openvino_int8_qat")
+    assert "NNCF" not in why("openvino_int8_qat")
+    assert "NNCF" in why("pruned_openvino_int8")
+    assert "without fine-tuning" in why("pruned_openvino_int8")
