@@ -6,9 +6,10 @@ Networks for Efficient Integer-Arithmetic-Only Inference" (arXiv:1712.05877); Es
 Quantization" (arXiv:1902.08153). Widths are learned as logarithms, so that one learning rate suits them all: Jain et
 al., "Trained Quantization Thresholds" (arXiv:1903.08066).
 
-Quantizers stand where the runtimes look for them, so that both find whole operators to compute in integers: at a
-layer's input and weight, behind a convolution (and its ReLU), at the sums beside one, at average pools. All else stays
-in floating point, and so do layers whose weight is computed while running, recurrent and transposed ones.
+Quantizers stand where the runtimes look for them, so that both find whole operators to compute in integers: at the
+input and the weight of a layer; behind a convolution, and before and behind a sum of its output and another (in each
+case behind the ReLU, if there is one); before average pools. All else stays in floating point, and so do layers whose
+weight is computed while running, recurrent and transposed ones.
 """
 
 from __future__ import annotations
@@ -267,19 +268,25 @@ def _places(layers: list[fx.Node], nodes: Iterable[fx.Node]) -> dict[fx.Node, se
             value, user = value.args[0], value  # type: ignore[assignment]
         places.setdefault(value, set()).add(user)
 
+    def want_end(node: fx.Node) -> fx.Node:
+        users = list(node.users)
+        end = users[0] if len(users) == 1 and users[0].target in FUSED else node
+        for user in end.users:
+            if user.op != "output":
+                want(end, user)
+        return end
+
     ends = set()
     for layer in layers:
         want(layer.args[0], layer)  # type: ignore[arg-type]
         if layer.target in CONVOLUTIONS:
-            users = list(layer.users)
-            end = users[0] if len(users) == 1 and users[0].target in FUSED else layer
-            ends.add(end)
-            for user in end.users:
-                if user.op != "output":
-                    want(end, user)
+            ends.add(want_end(layer))
     for node in nodes:
         given = [arg for arg in node.args if isinstance(arg, fx.Node)]
-        if node.target in POOLS or (node.target in SUMS and len(given) == 2 and ends & {_root(arg) for arg in given}):
+        is_sum = node.target in SUMS and len(given) == 2 and not ends.isdisjoint(map(_root, given))
+        if is_sum:  # no end in its turn: a transformer on top of a convolution keeps its sums in floating point
+            want_end(node)
+        if is_sum or node.target in POOLS:
             for value in given:
                 want(value, node)
     return {place: users for place, users in places.items() if _is_activation(place)}

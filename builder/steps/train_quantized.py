@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from builder.artifact import Artifact, Format
 from builder.data import Samples, load_samples
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from builder.spec import ModelSpec
 
-CLASSIFIES: Final = {"top1", "top5"}  # metrics of an output with a score for each class
 FEWEST = 10  # samples, of which a tenth is held out
 
 
@@ -39,7 +38,7 @@ class TrainQuantized:
     """
 
     epochs: int = 5
-    lr: float = 1e-4
+    lr: float = 1e-5
     batch: int = 32
     samples: int = 1000
     calibration: int = 300
@@ -141,7 +140,7 @@ def divergence(spec: ModelSpec, outputs: list[Tensor], wanted: list[Tensor]) -> 
     for tensor, mine, yours in zip(spec.outputs, outputs, wanted, strict=True):
         if not yours.is_floating_point():
             continue
-        if tensor.name == spec.metric.output and spec.metric.name in CLASSIFIES:
+        if tensor.name == spec.metric.output and spec.metric.function.labels == "class":
             flat = [value.flatten(1).log_softmax(1) for value in (mine, yours)]
             losses.append(functional.kl_div(flat[0], flat[1], log_target=True, reduction="batchmean"))
         else:

@@ -165,3 +165,11 @@ def test_a_pruned_variant_has_both_causes() -> None:
     assert why("pruned_openvino_int8") == f"{causes['pruned']} {causes['openvino_int8']}"
     assert why("pruned_onnx_fp32") == causes["pruned"]
     assert why("openvino_fp16") == causes["fp16"]
+
+
+def test_trained_variants_are_not_explained_by_calibration() -> None:
+    assert why("onnx_int8_qat") == why("openvino_int8_qat")
+    assert "fine-tuned under that rounding" in why("openvino_int8_qat")
+    assert "NNCF" not in why("openvino_int8_qat")
+    assert "NNCF" in why("pruned_openvino_int8")
+    assert "without fine-tuning" in why("pruned_openvino_int8")
