@@ -67,7 +67,8 @@ def single(outlier: float) -> onnx.ModelProto:
 
 
 def residual() -> onnx.ModelProto:
-    """Convolutions around a sum: what `before` gives is read by two layers. `[N, 2, 6, 6] -> [N, 3]`."""
+    """Convolutions around a sum, `[N, 2, 6, 6] -> [N, 3]`. Two layers read what `before` gives, through a pooling that
+    is no layer itself."""
     random = np.random.default_rng(1)
     kernels = {"before_w": (4, 2, 3, 3), "inner_w": (4, 4, 3, 3), "last_w": (4, 3), "before_b": (4,), "last_b": (3,)}
     constants = [
@@ -76,8 +77,9 @@ def residual() -> onnx.ModelProto:
     nodes = [
         helper.make_node("Conv", ["x", "before_w", "before_b"], ["a"], "before", pads=[1] * 4),
         helper.make_node("Relu", ["a"], ["b"], "relu"),
-        helper.make_node("Conv", ["b", "inner_w"], ["c"], "inner", pads=[1] * 4),
-        helper.make_node("Add", ["b", "c"], ["d"], "sum"),
+        helper.make_node("MaxPool", ["b"], ["p"], "pool", kernel_shape=[2, 2]),
+        helper.make_node("Conv", ["p", "inner_w"], ["c"], "inner", pads=[1] * 4),
+        helper.make_node("Add", ["p", "c"], ["d"], "sum"),
         helper.make_node("GlobalAveragePool", ["d"], ["e"], "mean"),
         helper.make_node("Flatten", ["e"], ["f"], "flat"),
         helper.make_node("Gemm", ["f", "last_w", "last_b"], ["scores"], "last"),
@@ -186,12 +188,19 @@ def test_each_layer_has_noise_of_its_own_and_none_is_left_behind(tmp_path: Path,
     parts = split_calibration(source.spec, Plan())
     original = predictor(source, 1)(parts.judging)["scores"]
 
-    def noise(floats: set[str]) -> float:
+    def trial(floats: set[str]) -> Artifact:
         folder = tmp_path / "-".join(["trial", *sorted(floats)])
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         write(floats, folder)
-        found = predictor(Artifact(source.format, folder, source.spec, "", "", ("trial",)), 1)(parts.judging)["scores"]
+        return Artifact(source.format, folder, source.spec, "", "", ("trial",))
+
+    def noise(floats: set[str]) -> float:
+        found = predictor(trial(floats), 1)(parts.judging)["scores"]
         return sqnr_db(original.astype(np.float64), found.astype(np.float64))
+
+    def quantized(floats: set[str]) -> int:
+        """How many activations are."""
+        return graph_facts(trial(floats), 1).operators["QuantizeLinear" if runtime == "onnx" else "FakeQuantize"]
 
     if runtime == "onnx":
         model = quantize_onnx_mixed._prepared(onnx.load(source.path))
@@ -219,6 +228,8 @@ def test_each_layer_has_noise_of_its_own_and_none_is_left_behind(tmp_path: Path,
     found = {name: noise(layers - {name}) for name in layers}
     assert all(3 < one < 80 for one in found.values()), found
     assert noise(set()) < min(found.values()) + 3
+    # What the pooling gives is quantized for the one that is in INT8, and for the other it is not.
+    assert (quantized(layers - {"inner"}), quantized(layers - {"sum"})) == (1, 2)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
