@@ -97,11 +97,11 @@ def _readers(output: Any) -> Iterator[Any]:
 
 def _looks_up(node: Any) -> bool:
     """An embedding: what is gathered from is a quantized table of weights, and not a value on its way."""
+    if node.get_type_name() != "Gather":
+        return False
     table = node.input_value(0).get_node()
-    return (
-        node.get_type_name() == "Gather"
-        and table.get_type_name() == "FakeQuantize"
-        and table.input_value(0).get_node().get_type_name() == "Constant"
+    return table.get_type_name() == "FakeQuantize" and bool(
+        table.input_value(0).get_node().get_type_name() == "Constant"
     )
 
 

@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from builder.artifact import Artifact
-from builder.build import BuildOptions, Listener, build
 from builder.doctor import Plan, split_calibration
 from builder.errors import StepError
 from builder.graph import graph_facts
@@ -25,7 +24,7 @@ from builder.spec_file import load_spec
 from builder.step import run_recipe
 from builder.steps import quantize_onnx_mixed, quantize_openvino_mixed
 from builder.verify import judge, sqnr_db
-from core.results import LayerNoise, Verdict
+from core.results import LayerNoise, ModelBuild, Verdict
 from tests.support.tiny import SPEC
 from trident import main
 
@@ -252,17 +251,20 @@ def test_a_network_without_such_layers_fails_in_one_sentence(tmp_path: Path) -> 
 
 def test_build_tells_the_diagnosis_and_the_command_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_spec(tmp_path / "net", network(outlier=400), variants="onnx_fp32, onnx_int8_mixed")
-    report = build([path], BuildOptions(tmp_path / "r", tmp_path / "a"), Listener())
-    row = report.models[0].rows[1]
+    where = ["--artifacts", str(tmp_path / "a")]
+    with pytest.raises(SystemExit) as done:
+        main.main(["build", str(path), "--repository", str(tmp_path / "r"), *where])
+    assert done.value.code == 0
+    told = "Of 5 layers that INT8 applies to, 1 stays in float. It hurts most in second (Conv)"
+    assert f"i onnx_int8_mixed: {told}" in capsys.readouterr().out
+    row = ModelBuild.model_validate_json((tmp_path / "a" / "net" / "build.json").read_bytes()).rows[1]
     assert (row.status, row.reason) == ("published", "")
     assert [layer.layer for layer in row.layers if layer.kept_float] == ["second"]
     with pytest.raises(SystemExit) as shown:
-        main.main(["doctor", "net", "--artifacts", str(tmp_path / "a")])
+        main.main(["doctor", "net", *where])
     assert shown.value.code == 0
-    assert (
-        "Of 5 layers that INT8 applies to, 1 stays in float. It hurts most in second (Conv)" in capsys.readouterr().out
-    )
+    assert told in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main.main(["doctor", "net", "--artifacts", str(tmp_path / "a"), "--json"])
+        main.main(["doctor", "net", *where, "--json"])
     found = json.loads(capsys.readouterr().out)["onnx_int8_mixed"]
     assert [LayerNoise(**layer) for layer in found] == list(row.layers)
