@@ -170,6 +170,11 @@ def _answers(artifact: Artifact, inputs: Arrays) -> Arrays:
 
 
 def _worst_sqnr(original: Arrays, outputs: Arrays) -> float:
-    """Signal to noise in dB of the worst output; the least there is if it holds NaN or infinity."""
-    flat = {name: (value.astype(np.float64), outputs[name].astype(np.float64)) for name, value in original.items()}
-    return min(sqnr_db(a, b) if np.isfinite(b).all() else -MOST_DB for a, b in flat.values())
+    """Signal to noise in dB of the worst output; the least there is if it holds NaN or infinity. Whole numbers, such as
+    a class that the network itself decides on, are no signal and only judged by the metric."""
+    pairs = [
+        (value.astype(np.float64), outputs[name].astype(np.float64))
+        for name, value in original.items()
+        if np.issubdtype(value.dtype, np.floating)
+    ]
+    return min((sqnr_db(a, b) if np.isfinite(b).all() else -MOST_DB for a, b in pairs), default=MOST_DB)

@@ -14,7 +14,7 @@ from builder.doctor import Parts, Plan, split_calibration, treat
 # What may lie between a quantized value and the operator that computes with it. NNCF quantizes before these.
 PASSED: Final = {
     "MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "StridedSlice", "Split", "VariadicSplit",
-    "Concat", "Pad", "Convert", "Tile", "Broadcast",
+    "Concat", "Pad", "Convert", "Tile", "Broadcast", "Gather",
 }  # fmt: skip
 NO_LAYERS: Final = {"Result", "ShapeOf", "FakeQuantize"}
 
@@ -88,11 +88,21 @@ def _readers(output: Any) -> Iterator[Any]:
     """The inputs of operators that compute with this output, also through reshapes and the like."""
     for target in output.get_target_inputs():
         node = target.get_node()
-        if node.get_type_name() in PASSED:
+        if node.get_type_name() in PASSED and not _looks_up(node):
             for further in node.outputs():
                 yield from _readers(further)
         elif node.get_type_name() not in NO_LAYERS:
             yield target
+
+
+def _looks_up(node: Any) -> bool:
+    """An embedding: what is gathered from is a quantized table of weights, and not a value on its way."""
+    if node.get_type_name() != "Gather":
+        return False
+    table = node.input_value(0).get_node()
+    return table.get_type_name() == "FakeQuantize" and bool(
+        table.input_value(0).get_node().get_type_name() == "Constant"
+    )
 
 
 def _layers(model: Any) -> dict[str, str]:

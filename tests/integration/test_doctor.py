@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from builder.artifact import Artifact
-from builder.build import BuildOptions, Listener, build
 from builder.doctor import Plan, split_calibration
 from builder.errors import StepError
 from builder.graph import graph_facts
@@ -25,7 +24,7 @@ from builder.spec_file import load_spec
 from builder.step import run_recipe
 from builder.steps import quantize_onnx_mixed, quantize_openvino_mixed
 from builder.verify import judge, sqnr_db
-from core.results import LayerNoise, Verdict
+from core.results import LayerNoise, ModelBuild, Verdict
 from tests.support.tiny import SPEC
 from trident import main
 
@@ -67,7 +66,8 @@ def single(outlier: float) -> onnx.ModelProto:
 
 
 def residual() -> onnx.ModelProto:
-    """Convolutions around a sum: what `before` gives is read by two layers. `[N, 2, 6, 6] -> [N, 3]`."""
+    """Convolutions around a sum, `[N, 2, 6, 6] -> [N, 3]`. Two layers read what `before` gives, through a pooling that
+    is no layer itself."""
     random = np.random.default_rng(1)
     kernels = {"before_w": (4, 2, 3, 3), "inner_w": (4, 4, 3, 3), "last_w": (4, 3), "before_b": (4,), "last_b": (3,)}
     constants = [
@@ -76,8 +76,9 @@ def residual() -> onnx.ModelProto:
     nodes = [
         helper.make_node("Conv", ["x", "before_w", "before_b"], ["a"], "before", pads=[1] * 4),
         helper.make_node("Relu", ["a"], ["b"], "relu"),
-        helper.make_node("Conv", ["b", "inner_w"], ["c"], "inner", pads=[1] * 4),
-        helper.make_node("Add", ["b", "c"], ["d"], "sum"),
+        helper.make_node("MaxPool", ["b"], ["p"], "pool", kernel_shape=[2, 2]),
+        helper.make_node("Conv", ["p", "inner_w"], ["c"], "inner", pads=[1] * 4),
+        helper.make_node("Add", ["p", "c"], ["d"], "sum"),
         helper.make_node("GlobalAveragePool", ["d"], ["e"], "mean"),
         helper.make_node("Flatten", ["e"], ["f"], "flat"),
         helper.make_node("Gemm", ["f", "last_w", "last_b"], ["scores"], "last"),
@@ -186,12 +187,19 @@ def test_each_layer_has_noise_of_its_own_and_none_is_left_behind(tmp_path: Path,
     parts = split_calibration(source.spec, Plan())
     original = predictor(source, 1)(parts.judging)["scores"]
 
-    def noise(floats: set[str]) -> float:
+    def trial(floats: set[str]) -> Artifact:
         folder = tmp_path / "-".join(["trial", *sorted(floats)])
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         write(floats, folder)
-        found = predictor(Artifact(source.format, folder, source.spec, "", "", ("trial",)), 1)(parts.judging)["scores"]
+        return Artifact(source.format, folder, source.spec, "", "", ("trial",))
+
+    def noise(floats: set[str]) -> float:
+        found = predictor(trial(floats), 1)(parts.judging)["scores"]
         return sqnr_db(original.astype(np.float64), found.astype(np.float64))
+
+    def quantized(floats: set[str]) -> int:
+        """How many activations are."""
+        return graph_facts(trial(floats), 1).operators["QuantizeLinear" if runtime == "onnx" else "FakeQuantize"]
 
     if runtime == "onnx":
         model = quantize_onnx_mixed._prepared(onnx.load(source.path))
@@ -219,6 +227,8 @@ def test_each_layer_has_noise_of_its_own_and_none_is_left_behind(tmp_path: Path,
     found = {name: noise(layers - {name}) for name in layers}
     assert all(3 < one < 80 for one in found.values()), found
     assert noise(set()) < min(found.values()) + 3
+    # What the pooling gives is quantized for the one that is in INT8, and for the other it is not.
+    assert (quantized(layers - {"inner"}), quantized(layers - {"sum"})) == (1, 2)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -241,17 +251,20 @@ def test_a_network_without_such_layers_fails_in_one_sentence(tmp_path: Path) -> 
 
 def test_build_tells_the_diagnosis_and_the_command_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_spec(tmp_path / "net", network(outlier=400), variants="onnx_fp32, onnx_int8_mixed")
-    report = build([path], BuildOptions(tmp_path / "r", tmp_path / "a"), Listener())
-    row = report.models[0].rows[1]
+    where = ["--artifacts", str(tmp_path / "a")]
+    with pytest.raises(SystemExit) as done:
+        main.main(["build", str(path), "--repository", str(tmp_path / "r"), *where])
+    assert done.value.code == 0
+    told = "Of 5 layers that INT8 applies to, 1 stays in float. It hurts most in second (Conv)"
+    assert f"i onnx_int8_mixed: {told}" in capsys.readouterr().out
+    row = ModelBuild.model_validate_json((tmp_path / "a" / "net" / "build.json").read_bytes()).rows[1]
     assert (row.status, row.reason) == ("published", "")
     assert [layer.layer for layer in row.layers if layer.kept_float] == ["second"]
     with pytest.raises(SystemExit) as shown:
-        main.main(["doctor", "net", "--artifacts", str(tmp_path / "a")])
+        main.main(["doctor", "net", *where])
     assert shown.value.code == 0
-    assert (
-        "Of 5 layers that INT8 applies to, 1 stays in float. It hurts most in second (Conv)" in capsys.readouterr().out
-    )
+    assert told in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main.main(["doctor", "net", "--artifacts", str(tmp_path / "a"), "--json"])
+        main.main(["doctor", "net", *where, "--json"])
     found = json.loads(capsys.readouterr().out)["onnx_int8_mixed"]
     assert [LayerNoise(**layer) for layer in found] == list(row.layers)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from builder.doctor import Plan, fewest, judged_loss, split_calibration
+from builder.doctor import Plan, _worst_sqnr, fewest, judged_loss, split_calibration
 from builder.errors import StepError
 from builder.recipes import RECIPES
 from builder.spec_file import load_spec
@@ -66,6 +66,18 @@ def test_what_is_lost_is_judged_by_labels_else_by_decisions(tmp_path: Path) -> N
     assert judged_loss(spec, original, outputs, np.array([0, 1, 1, 0])) == 0  # one lost, one won
     outputs["scores"][0, 0] = np.nan
     assert judged_loss(spec, original, outputs, None) == math.inf
+
+
+def test_noise_is_that_of_the_worst_output_and_whole_numbers_have_none() -> None:
+    original = {"a": np.ones((4, 2), np.float32), "b": np.ones((4, 2), np.float32), "best": np.arange(4)}
+    outputs = {
+        "a": original["a"] * np.float32(1.1),
+        "b": original["b"] * np.float32(1.01),
+        "best": original["best"] + 1,
+    }
+    assert _worst_sqnr(original, outputs) == pytest.approx(20, abs=0.1)
+    assert _worst_sqnr(original, outputs | {"b": original["b"] * np.float32(np.inf)}) == -200
+    assert _worst_sqnr({"best": original["best"]}, outputs) == 200
 
 
 def test_a_step_that_judges_is_made_again_for_another_gate(tmp_path: Path) -> None:
