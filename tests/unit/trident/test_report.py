@@ -58,6 +58,7 @@ def test_each_cause_of_error_is_said_once_and_only_where_it_is_one() -> None:
     assert "neighbours" in why("onnx_int8_dynamic")
     assert "calibration" not in why("onnx_int8_dynamic")
     assert "order of additions" in why("onnx_fp32")
+    assert "Another tool" in why("imported_openvino_int8")
 
 
 def test_what_was_never_judged_is_not_recommended() -> None:
