@@ -91,6 +91,13 @@ def load_samples(spec: ModelSpec, path: Path, labelled: bool = True) -> Samples:
             tensor.check(array, f"{path}: {tensor.name!r} (after preprocess)")
         except InputError as error:
             raise DataError(str(error)) from error
+        for dim, size in zip(tensor.dims, array.shape[1:], strict=True):
+            limits = spec.axes[dim] if isinstance(dim, str) else None
+            if limits and not limits.min <= size <= limits.max:
+                raise DataError(
+                    f"{path}: axis {dim} of {tensor.name!r} is {size}, and `axes` says {limits.min} to {limits.max}; "
+                    f"correct the data or the range"
+                )
         if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
             bad = int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
             raise DataError(f"{path}: {tensor.name!r} holds NaN or infinity in {bad} samples; clean the data")

@@ -71,6 +71,8 @@ CAUSES = (
 
 def why(variant: str) -> str:
     """Where the error of this kind of variant comes from, each cause in a sentence or two."""
+    if variant.startswith("imported_"):
+        return "Another tool made this file as it is: what was rounded, and where, is for its maker to say."
     found, left = [], variant
     for part, words in CAUSES:
         if part in left:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from builder.artifact import MAX_IR_VERSION, Artifact, Format
 from builder.errors import StepError
+from builder.onnx_names import rename_ends
 from builder.source import load_torch
 from builder.steps.trace_torchscript import example_inputs
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from builder.spec import ModelSpec
+    from core.tensors import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class ExportOnnx:
         if _recurrent(network):
             ways.insert(0, _export_older)
         model = _first_that_works(ways, network, spec, self.opset)
+        rename_ends(model, [tensor.name for tensor in spec.inputs], [tensor.name for tensor in spec.outputs])
         model.ir_version = min(model.ir_version, MAX_IR_VERSION)
         onnx.checker.check_model(model, full_check=True)
         (out_dir / "model.onnx").write_bytes(model.SerializeToString(deterministic=True))
@@ -64,7 +67,7 @@ def dynamic_shapes(spec: ModelSpec) -> tuple[dict[int, Any], ...]:
     """Which axes of each input `torch.export` is to keep dynamic: the batch and the named ones."""
     import torch
 
-    return tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in _dynamic_axes(spec).values())
+    return tuple(dict.fromkeys(axes, torch.export.Dim.DYNAMIC) for axes in _dynamic_axes(spec.inputs))
 
 
 def _first_that_works(
@@ -92,8 +95,8 @@ def _export(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.ModelProto:
     program = torch.onnx.export(
         network,
         example_inputs(spec),
-        input_names=[tensor.name for tensor in spec.inputs],
-        output_names=[tensor.name for tensor in spec.outputs],
+        input_names=_ends("input", spec.inputs),
+        output_names=_ends("output", spec.outputs),
         dynamic_shapes=dynamic_shapes(spec),
         opset_version=opset,
         dynamo=True,
@@ -109,6 +112,7 @@ def _export_older(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.Model
     import torch
 
     buffer, fast = io.BytesIO(), torch.backends.mha.get_fastpath_enabled()
+    inputs, outputs = _ends("input", spec.inputs), _ends("output", spec.outputs)
     torch.backends.mha.set_fastpath_enabled(False)  # a fused operator that it does not know
     try:
         with warnings.catch_warnings():
@@ -117,9 +121,9 @@ def _export_older(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.Model
                 network,
                 example_inputs(spec),
                 buffer,  # type: ignore[arg-type]  # it takes files, too
-                input_names=[tensor.name for tensor in spec.inputs],
-                output_names=[tensor.name for tensor in spec.outputs],
-                dynamic_axes=_dynamic_axes(spec, outputs=True),
+                input_names=inputs,
+                output_names=outputs,
+                dynamic_axes=dict(zip(inputs + outputs, _dynamic_axes((*spec.inputs, *spec.outputs)), strict=True)),
                 opset_version=opset,
                 dynamo=False,
             )
@@ -128,13 +132,14 @@ def _export_older(network: nn.Module, spec: ModelSpec, opset: int) -> onnx.Model
     return onnx.load_model_from_string(buffer.getvalue())
 
 
-def _dynamic_axes(spec: ModelSpec, outputs: bool = False) -> dict[str, list[int]]:
-    """Tensor -> the axes that vary, the batch axis first."""
-    tensors = (*spec.inputs, *spec.outputs) if outputs else spec.inputs
-    return {
-        tensor.name: [0, *(at for at, dim in enumerate(tensor.dims, start=1) if isinstance(dim, str))]
-        for tensor in tensors
-    }
+def _ends(kind: str, tensors: tuple[TensorSpec, ...]) -> list[str]:
+    """Names for the export alone, that nothing else has."""
+    return [f"trident.{kind}.{number}" for number in range(len(tensors))]
+
+
+def _dynamic_axes(tensors: tuple[TensorSpec, ...]) -> list[list[int]]:
+    """The axes of each that vary, the batch axis first."""
+    return [[0, *(at for at, dim in enumerate(tensor.dims, start=1) if isinstance(dim, str))] for tensor in tensors]
 
 
 def _recurrent(network: nn.Module) -> bool:

@@ -140,7 +140,8 @@ def divergence(spec: ModelSpec, outputs: list[Tensor], wanted: list[Tensor]) -> 
     for tensor, mine, yours in zip(spec.outputs, outputs, wanted, strict=True):
         if not yours.is_floating_point():
             continue
-        if tensor.name == spec.metric.output and spec.metric.function.labels == "class":
+        scores = tensor.name == spec.metric.output and spec.metric.function.labels == "class" and yours[0].numel() > 1
+        if scores:
             flat = [value.flatten(1).log_softmax(1) for value in (mine, yours)]
             losses.append(functional.kl_div(flat[0], flat[1], log_target=True, reduction="batchmean"))
         else:

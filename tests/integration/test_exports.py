@@ -167,6 +167,31 @@ def test_several_inputs_and_outputs_of_all_common_types(tmp_path: Path) -> None:
         assert (answer["best"][:, 0] == answer["scores"].argmax(1)).all()
 
 
+NAMES = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(10, 4)
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, linear):
+        rows = self.table(linear)
+        return self.head(rows).sum(1), rows.mean(1)
+
+
+def make():
+    return Net()
+"""
+
+
+def test_names_that_the_exporter_uses_inside_are_free_for_inputs_and_outputs(tmp_path: Path) -> None:
+    checkpoint, network = factory_checkpoint(tmp_path, NAMES)
+    arrays = {"linear": RANDOM.integers(0, 10, (60, 5))}
+    outputs = [("embedding", "float32", [3]), ("sum_1", "float32", [4])]
+    spec = write_spec(tmp_path, checkpoint, [("linear", "int64", [5])], outputs, arrays, scores_of(network))
+    assert prove_variants(spec, ("onnx_fp32", "openvino_fp32"))[1] == {}
+
+
 def test_a_range_that_the_network_does_not_take_is_said_before_anything_is_built(tmp_path: Path) -> None:
     from core.errors import InputError
 

@@ -24,7 +24,10 @@ ALLOWED: dict[str, frozenset[str]] = {
 }
 # Heavy, and absent where only client or load test are installed: only for the builder and the backends.
 RUNTIMES = frozenset(
-    {"torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "safetensors", "tensorrt", "tensorrt_rtx"}
+    {
+        *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "safetensors", "tensorrt", "tensorrt_rtx"),
+        "transformers",
+    }
 )
 RUNTIMES_ALLOWED = ("builder/**/*.py", "server/backends/*/model.py")
 

@@ -195,6 +195,15 @@ def test_a_damaged_program(tmp_path: Path, kind: str, name: str, content: bytes)
         load_torch(load_spec(path))
 
 
+def test_samples_out_of_an_axis_range(tmp_path: Path) -> None:
+    path = onnx_spec(tmp_path)
+    text = path.read_text().replace("dims: [8]", "dims: [S]")
+    path.write_text(text + "axes: {S: {min: 9, opt: 9, max: 12}}\n")
+    spec = load_spec(path)
+    with pytest.raises(DataError, match=r"evaluation\.npz: axis S of 'x' is 8, and `axes` says 9 to 12; correct the d"):
+        load_samples(spec, spec.data.evaluation)
+
+
 def test_wrong_types_in_the_calibration_set(tmp_path: Path) -> None:
     spec = load_spec(onnx_spec(tmp_path))
     np.savez(tmp_path / "calibration.npz", x=X.astype(np.int64))

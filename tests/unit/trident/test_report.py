@@ -62,6 +62,7 @@ def test_each_cause_of_error_is_said_once_and_only_where_it_is_one() -> None:
     assert why("openvino_int8_mixed").startswith(int8)
     assert "left in floating point" in why("openvino_int8_mixed")
     assert "until the metric was kept" in why("openvino_int8_controlled")
+    assert "Another tool" in why("imported_openvino_int8")
 
 
 def test_what_was_never_judged_is_not_recommended() -> None:
