@@ -50,5 +50,5 @@ def test_a_variant_is_still_the_model(source: Artifact, variant: str) -> None:
 def test_what_no_4_bits_are_good_for_is_told_of(source: Artifact) -> None:
     steps = RECIPES["openvino_int4_weights"].steps_from("onnx")
     assert steps is not None
-    with pytest.raises(StepError, match="^tiny has no weights that can be stored in 4 bits; leave"):  # 8 of a channel
+    with pytest.raises(StepError, match=r"^tiny has no weights that can be stored in 4 bits; leave"):  # 8 of a channel
         run_recipe(steps, source, source.folder / "cache")
