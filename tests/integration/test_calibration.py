@@ -19,6 +19,7 @@ from builder.ranges import Method, find_ranges, float_tensors
 from builder.spec_file import load_spec
 from builder.step import run_recipe
 from builder.steps.quantize_onnx_static import QuantizeOnnxStatic
+from core.tensors import Arrays
 from tests.support.graphs import graph_artifact, noise_db
 
 WIDTH = 512
@@ -68,6 +69,27 @@ def test_an_outlier_ruins_min_max_and_not_the_methods_that_cut_it_off(
     print(f"minmax {naive_db:.1f} dB, {method} {robust_db:.1f} dB")
     assert naive_db < 5
     assert robust_db > max(least_db, naive_db + 12)
+
+
+def test_scores_survive_the_masks_beside_them(tmp_path: Path) -> None:
+    """In 256 steps from -1e9 to 3, all scores would be one."""
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(16, 8)).astype(np.float32) / 2
+
+    def inputs(count: int) -> Arrays:
+        masked = random.uniform(size=(count, 8)) < 0.3
+        return {
+            "x": random.normal(size=(count, 16)).astype(np.float32),
+            "mask": np.where(masked, -1e9, 0).astype(np.float32),
+        }
+
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["scores"]),
+        helper.make_node("Add", ["scores", "mask"], ["masked"]),
+        helper.make_node("Softmax", ["masked"], ["y"]),
+    ]
+    source = graph_artifact(tmp_path, nodes, {"w": weights}, inputs(64), "[8]")
+    assert noise_db(source, quantized(source, "minmax"), inputs(64)) > 20
 
 
 @pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])

@@ -95,11 +95,8 @@ def test_an_encoder_is_unchanged_and_quantizes_better(tmp_path: Path) -> None:
     quantize = QuantizeOnnxStatic(products_only=True)
     plain_db = noise_db(original, run_recipe((*EXPORT, quantize), source, tmp_path / "cache"), inputs)
     smooth_db = noise_db(original, run_recipe((*EXPORT, SmoothOnnx(), quantize), source, tmp_path / "cache"), inputs)
-    all_db = noise_db(original, run_recipe((*EXPORT, QuantizeOnnxStatic()), source, tmp_path / "cache"), inputs)
-    print(f"plain {plain_db:.1f} dB, smooth {smooth_db:.1f} dB, all operators {all_db:.1f} dB")
+    print(f"plain {plain_db:.1f} dB, smooth {smooth_db:.1f} dB")
     assert smooth_db > plain_db + 3
-    # Masks of -1e9 are not quantized: the scores beside them would all be zero.
-    assert all_db > 5
 
 
 def test_openvinos_smoothing_keeps_more_too(tmp_path: Path) -> None:
