@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from builder.spec import ModelSpec
 from core.tensors import Arrays
-from core.transforms import apply_to_array
+from core.transforms import prepare
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,15 @@ class CalibrationRows:
         return min(self.most, _header(self.spec.data.calibration, self.spec.inputs[0].name)[0][0])
 
     def __iter__(self) -> Iterator[Arrays]:
-        path, names = self.spec.data.calibration, [tensor.name for tensor in self.spec.inputs]
-        columns = [_stored_rows(path, name) for name in names]
-        for _, *row in zip(
-            range(len(self)), *columns, strict=False
-        ):  # range first: it must end before a column is read
+        spec, path = self.spec, self.spec.data.calibration
+        columns = [_stored_rows(path, tensor.name) for tensor in spec.inputs]
+        # The range comes first: it must end before a column is read.
+        for _, *row in zip(range(len(self)), *columns, strict=False):
             yield {
-                name: np.ascontiguousarray(apply_to_array(self.spec.preprocess.get(name, ()), value))
-                for name, value in zip(names, row, strict=True)
+                tensor.name: np.ascontiguousarray(
+                    prepare(spec.preprocess.get(tensor.name, ()), value, tensor.datatype.numpy)
+                )
+                for tensor, value in zip(spec.inputs, row, strict=True)
             }
 
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
+import numpy as np
+
 from builder.artifact import Artifact, Format
-from builder.doctor import BATCH, Parts, Plan, split_calibration, treat
-from core.tensors import Arrays
+from builder.doctor import Parts, Plan, split_calibration, treat
+from builder.ranges import find_ranges, float_tensors
 
 if TYPE_CHECKING:
     import onnx
@@ -54,7 +56,7 @@ class QuantizeOnnxMixed:
         parts = split_calibration(source.spec, self.plan)
         original = _prepared(onnx.load(source.path))
         layers = _layers(original)
-        quantized = _quantized(original, layers, parts, source.spec.batch.max, self.reduce_range) if layers else None
+        quantized = _quantized(original, layers, parts, self.reduce_range) if layers else None
 
         def write(floats: AbstractSet[str], folder: Path) -> None:
             model = _only(quantized, original, layers.keys() - floats)
@@ -102,41 +104,29 @@ def _layers(model: onnx.ModelProto) -> dict[str, str]:
     return found
 
 
-def _ranges(path: Path, parts: Parts, kinds: list[str], batch: int) -> Any:
+def _ranges(model: onnx.ModelProto, parts: Parts, kinds: list[str]) -> Any:
     """The smallest and largest value of each activation around these kinds of operators (TensorsData)."""
-    from onnxruntime.quantization.calibrate import CalibrationDataReader, create_calibrator
+    import onnx
+    from onnxruntime.quantization import CalibrationMethod
+    from onnxruntime.quantization.calibrate import TensorsData
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
-        """A few samples after the others, in the form that ONNX Runtime asks for."""
-
-        def __init__(self) -> None:
-            count = len(next(iter(parts.ranges.values())))
-            self._batches = iter(
-                {name: array[at : at + batch] for name, array in parts.ranges.items()} for at in range(0, count, batch)
-            )
-
-        def get_next(self) -> Arrays | None:
-            """The next samples `[n, ...]` by input name, or None at the end."""
-            return next(self._batches, None)
-
-    calibrator = create_calibrator(path, kinds, augmented_model_path=str(path.with_name("augmented.onnx")))
-    calibrator.collect_data(Reader())
-    return calibrator.compute_data()
+    inferred = onnx.shape_inference.infer_shapes(model)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "original.onnx")
+        onnx.save(model, path)
+        found = find_ranges(path, float_tensors(inferred, kinds), parts.rows)
+    ranges = {name: (np.float32(low), np.float32(high)) for name, (low, high) in found.items()}
+    return TensorsData(CalibrationMethod.MinMax, ranges)
 
 
-def _quantized(
-    original: onnx.ModelProto, layers: dict[str, str], parts: Parts, largest: int, reduce_range: bool
-) -> onnx.ModelProto:
+def _quantized(original: onnx.ModelProto, layers: dict[str, str], parts: Parts, reduce_range: bool) -> onnx.ModelProto:
     """The network with all layers in INT8: Q/DQ pairs before what they read, none behind."""
     import onnx
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
     kinds = sorted(set(layers.values()))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "original.onnx")
-        onnx.save(original, path)
-        ranges = _ranges(path, parts, kinds, min(BATCH, largest))
+    ranges = _ranges(original, parts, kinds)
     model = onnx.ModelProto()
     model.CopyFrom(original)
     quantizer = QDQQuantizer(

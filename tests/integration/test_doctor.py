@@ -204,7 +204,7 @@ def test_each_layer_has_noise_of_its_own_and_none_is_left_behind(tmp_path: Path,
     if runtime == "onnx":
         model = quantize_onnx_mixed._prepared(onnx.load(source.path))
         layers = set(quantize_onnx_mixed._layers(model))
-        full = quantize_onnx_mixed._quantized(model, dict(quantize_onnx_mixed._layers(model)), parts, 8, True)
+        full = quantize_onnx_mixed._quantized(model, dict(quantize_onnx_mixed._layers(model)), parts, True)
 
         def write(floats: set[str], folder: Path) -> None:
             onnx.save(quantize_onnx_mixed._only(full, model, layers - floats), folder / "model.onnx")
