@@ -21,6 +21,8 @@ Range = tuple[float, float]
 BINS: Final = 8192  # of a histogram, on each side of zero: fine enough beside an outlier a thousand times the usual
 MOST_VALUES: Final = 1 << 16  # of one tensor in one sample that are counted; extremes are taken over all of them
 CANDIDATES: Final = 160  # thresholds that the entropy method tries, in equal ratios
+FEWEST: Final = 1000  # values that make a distribution
+CLIPPED: Final = 1e-4  # of a value: what a bin that only clipped ones fill counts as, for the logarithm's sake
 SMALLEST: Final = 1e-30  # a tensor below is zero
 
 
@@ -146,6 +148,8 @@ def entropy_range(counts: NDArray[np.int64], extremes: Range) -> Range:
     """The range with the least Kullback-Leibler divergence between the values counted in `counts` `[2 * BINS]`, those
     beyond the threshold moved onto it, and the same in the 256 steps of an unsigned 8-bit number: all on one side of
     zero, or half of them on each. Migacz, "8-bit Inference with TensorRT" (GTC 2017); Wu et al. (arXiv:2004.09602)."""
+    if counts.sum() < FEWEST:
+        return extremes
     width, sides = max(map(abs, extremes)) / BINS, counts[:BINS][::-1] + counts[BINS:]
     one_sided = extremes[0] >= 0 or extremes[1] <= 0
     threshold = _least_divergence(sides.astype(np.float64), 256 if one_sided else 128) * width
@@ -154,21 +158,22 @@ def entropy_range(counts: NDArray[np.int64], extremes: Range) -> Range:
 
 def _least_divergence(counts: NDArray[np.float64], steps: int) -> int:
     """How many of the bins `[BINS]` of magnitudes to keep."""
-    counts[0] = counts[1]  # zeros, a heap of them after a ReLU, are exact whatever the threshold
-    total = counts.sum()
+    # A heap of equal values (zeros behind a ReLU, the background of images) says nothing of how wide a step may be, but
+    # would decide it: it is cut down to twice what is usual around it.
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(counts, 2, "reflect"), 5)
+    counts = np.minimum(counts, 2 * np.maximum(np.median(around, axis=1), counts.mean()))
+    total = max(counts.sum(), 1)
     best, least = BINS, np.inf
     for kept in np.unique(np.geomspace(steps, BINS, CANDIDATES).astype(np.int64)):
         real, starts = counts[:kept].copy(), np.arange(steps) * kept // steps
         filled = real > 0
         mean = np.add.reduceat(real, starts) / np.maximum(np.add.reduceat(filled, starts, dtype=np.int64), 1)
-        stepped = np.repeat(mean, np.diff(np.append(starts, kept))) * filled
-        clipped = total - real.sum()
-        inside, real[-1] = max(stepped.sum(), 1e-4), real[-1] + clipped
-        # A bin that only what was clipped fills: as if 1e-4 of a value had fallen there, for the logarithm's sake.
+        stepped = np.maximum(np.repeat(mean, np.diff(np.append(starts, kept))), CLIPPED)
+        inside = max(real.sum(), CLIPPED)
+        real[-1] += total - real.sum()
         at = real > 0
-        divergence = (real[at] * np.log(real[at] / np.maximum(stepped[at], 1e-4))).sum() / max(total, 1) + np.log(
-            inside / max(total, 1)
-        )
+        stepped[-1] = stepped[-1] if filled[-1] else CLIPPED
+        divergence = (real[at] * np.log(real[at] / stepped[at])).sum() / total + np.log(inside / total)
         if divergence <= least:  # of equals the wider: less is clipped
             best, least = int(kept), divergence
     return best

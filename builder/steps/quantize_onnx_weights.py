@@ -80,9 +80,10 @@ def in_eight_bits(graph: Any, operators: Collection[str] = WEIGHTS) -> int:
         if node.op_type in operators and not node.domain and _is_weight(constants.get(node.input[port])):
             axis = 0 if node.op_type == "Gemm" and _attribute(node, "transB") else axis
             axes.setdefault(node.input[port], axis)
+    nested = any(attribute.HasField("g") for node in graph.node for attribute in node.attribute)  # may read anything
     for name, axis in axes.items():
         weights = numpy_helper.to_array(constants[name])
-        rows_only = all(_is_lookup(node, name) for node in graph.node if name in node.input)
+        rows_only = not nested and all(_is_lookup(node, name) for node in graph.node if name in node.input)
         graph.initializer.remove(constants[name])
         _as_rows(graph, name, weights) if rows_only else _dequantized(graph, name, weights, axis % weights.ndim)
     return len(axes)

@@ -74,7 +74,11 @@ class ToOnnxFp16:
         del half.graph.value_info[:]  # of tensors that are gone
         sorted_ = ONNXModel(half)
         sorted_.topological_sort()
-        onnx.checker.check_model(sorted_.model, full_check=True)
+        try:
+            onnx.checker.check_model(sorted_.model, full_check=True)
+        except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+            why = str(error).strip().splitlines()[0]
+            raise StepError(f"{source.spec.name} does not convert to FP16 ({why}); leave this variant out") from error
         onnx.save(sorted_.model, out_dir / "model.onnx")
         _check_finite(source, out_dir / "model.onnx", rows)
 

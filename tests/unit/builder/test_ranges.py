@@ -44,3 +44,17 @@ def test_entropy_of_one_side_ignores_the_heap_of_zeros_after_a_relu() -> None:
     low, high = entropy_range(*counted(np.append(values, 500.0)))
     assert low == 0
     assert 2.5 < high < 60
+
+
+@pytest.mark.parametrize("count", [20, 3000])
+def test_entropy_of_few_values_does_not_take_gaps_for_shape(count: int) -> None:
+    values = np.random.default_rng(0).normal(size=count)
+    low, high = entropy_range(*counted(values))
+    assert (low, high) == pytest.approx((values.min(), values.max()), abs=0.3)
+
+
+def test_entropy_is_not_drawn_by_a_heap_of_equal_values() -> None:
+    """Such as what a convolution makes of the background of every image."""
+    values = np.append(np.random.default_rng(0).normal(size=200_000), np.full(150_000, 0.3))
+    low, high = entropy_range(*counted(values))
+    assert min(-low, high) > 3
