@@ -29,7 +29,7 @@ class ExportOnnx:
     """Exports through `torch.export`. Opset 20 is the oldest that the exporter does not have to convert down to.
 
     A TorchScript file has no way there: it goes through PyTorch's older exporter, whose newest opset is 20 as well. So
-    do recurrent layers, if they can: the older one writes one operator for a layer, the newer a loop of small ones.
+    do recurrent layers of dynamic length, if they can: the newer one fails on the second such network in a process.
     """
 
     opset: int = 20

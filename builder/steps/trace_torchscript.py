@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from builder.artifact import Artifact, Format
+from builder.errors import StepError
 from builder.source import load_torch
 from builder.source_program import program_to_script
 
@@ -43,7 +44,19 @@ class TraceTorchScript:
                 network = torch.jit.trace(  # type: ignore[no-untyped-call]
                     network, example_inputs(source.spec), check_trace=False
                 )
+            _check_order([argument.name for argument in network.forward.schema.arguments[1:]], source.spec)
             torch.jit.save(torch.jit.freeze(network), out_dir / "model.pt")
+
+
+def _check_order(arguments: list[str], spec: ModelSpec) -> None:
+    """Raises StepError for inputs that have the arguments' names in another order: Triton's PyTorch backend goes by the
+    names then, and everything else here by the order."""
+    names = [tensor.name for tensor in spec.inputs]
+    if set(names) <= set(arguments) and names != arguments[: len(names)]:
+        raise StepError(
+            f"{spec.name}: the network's arguments are {', '.join(arguments)}, and the spec has inputs of these names "
+            f"in another order; write them in the network's"
+        )
 
 
 def example_inputs(spec: ModelSpec, batch: int = 2) -> tuple[Tensor, ...]:

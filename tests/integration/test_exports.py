@@ -167,6 +167,40 @@ def test_several_inputs_and_outputs_of_all_common_types(tmp_path: Path) -> None:
         assert (answer["best"][:, 0] == answer["scores"].argmax(1)).all()
 
 
+PAIR = """
+class Net(nn.Module):
+    def forward(self, left, right):
+        return (left - right).float(), left * 2
+
+
+def make():
+    net = Net()
+    net.register_buffer("unused", torch.zeros(1))
+    return net
+"""
+
+
+def test_whole_numbers_beyond_32_bits_are_said_to_be_beyond_openvino(tmp_path: Path) -> None:
+    checkpoint, network = factory_checkpoint(tmp_path, PAIR)
+    arrays = {name: RANDOM.integers(0, 5, (40, 3)) * 2**38 for name in ("left", "right")}
+    outputs = [("scores", "float32", [3]), ("twice", "int64", [3])]
+    inputs = [(name, "int64", [3]) for name in arrays]
+    spec = write_spec(tmp_path, checkpoint, inputs, outputs, arrays, scores_of(network))
+    proven, reasons = prove_variants(spec, FORMATS)
+    assert list(proven) == ["torch_fp32", "onnx_fp32"]
+    assert "at the samples' own size is off by" in reasons["openvino_fp32"]
+
+
+def test_the_networks_names_in_another_order_are_refused(tmp_path: Path) -> None:
+    checkpoint, network = factory_checkpoint(tmp_path, PAIR)
+    arrays = {name: RANDOM.integers(0, 5, (40, 3)) for name in ("right", "left")}
+    outputs = [("scores", "float32", [3]), ("twice", "int64", [3])]
+    inputs = [(name, "int64", [3]) for name in arrays]
+    spec = write_spec(tmp_path, checkpoint, inputs, outputs, arrays, scores_of(network))
+    _, reasons = prove_variants(spec, ("torch_fp32",))
+    assert "the network's arguments are left, right, and the spec has inputs of these names" in reasons["torch_fp32"]
+
+
 NAMES = """
 class Net(nn.Module):
     def __init__(self):

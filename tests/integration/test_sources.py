@@ -13,9 +13,11 @@ from torch import nn
 
 from builder.build import BuildOptions, Listener, build
 from builder.errors import CheckpointError
+from builder.graph import parameter_count
 from builder.recipes import RECIPES
 from builder.runtimes import predictor
 from builder.spec import DEFAULT_VARIANTS
+from builder.spec_file import load_spec
 from core.results import BuildRow
 from tests.support.networks import FORMATS, prove_variants, scores_of, tiny_bert, torchscript, write_spec
 from tests.support.tiny import forward, onnx_model, onnx_spec, torch_spec
@@ -84,20 +86,31 @@ def test_torchscript_goes_all_the_way(tmp_path: Path, kind: str) -> None:
     with torchscript(), torch.no_grad():
         script = torch.jit.script(original) if kind == "scripted" else torch.jit.trace(original, torch.zeros(2, 8))
         torch.jit.save(torch.jit.freeze(script) if kind == "frozen" else script, tmp_path / "net.pt")
-    variants = (*FORMATS, "onnx_int8_dynamic", "pruned_onnx_fp32")
+    variants = (*FORMATS, "onnx_int8_dynamic")
     spec = spec_of(tmp_path, {"torchscript": "net.pt", "trust": True}, original, variants)
-    rows = rows_of(tmp_path, spec)
+    proven, reasons = prove_variants(spec, variants)
+    assert reasons == {}
+    with torchscript():
+        for name in FORMATS:
+            assert np.abs(predictor(proven[name], 1)({"x": X})["scores"] - scores_of(original)({"x": X})).max() < 1e-4
+        assert parameter_count(load_spec(spec)) == (None if kind == "frozen" else 54 if kind == "scripted" else 131)
+        stored = torch.jit.load(proven["torch_fp32"].path)
+    assert ("prim::If" in str(stored.graph)) == (kind == "scripted")  # the decision is still there
+
+
+def test_a_script_is_built_judged_and_published(tmp_path: Path) -> None:
+    original = network()
+    with torchscript(), torch.no_grad():
+        torch.jit.save(torch.jit.trace(original, torch.zeros(2, 8)), tmp_path / "net.pt")
+    checkpoint: dict[str, object] = {"torchscript": "net.pt", "trust": True}
+    rows = rows_of(tmp_path, spec_of(tmp_path, checkpoint, original, (*FORMATS, "pruned_onnx_fp32")))
     pruned = rows.pop("pruned_onnx_fp32")
-    assert published(rows) == dict.fromkeys(variants[:-1], ("published", ""))
+    assert published(rows) == dict.fromkeys(FORMATS, ("published", ""))
     assert pruned.status == "unavailable"
     assert "works on the layers of a PyTorch network, and a torchscript file has none" in pruned.reason
     goldens_are_of(tmp_path, rows, original)
     report = json.loads((tmp_path / "artifacts/net/build.json").read_text())
-    assert report["original_runtime"] == "TorchScript"
-    assert (report["original_parameters"] is None) == (kind == "frozen")
-    with torchscript():
-        stored = torch.jit.load(tmp_path / "repository/net_torch_fp32/1/model.pt")
-    assert ("prim::If" in str(stored.graph)) == (kind == "scripted")  # the decision is still there
+    assert (report["original_runtime"], report["original_parameters"]) == ("TorchScript", 131)
 
 
 def test_an_exported_program_goes_all_the_way(tmp_path: Path) -> None:
