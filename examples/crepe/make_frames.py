@@ -26,6 +26,7 @@ from examples.crepe.prepare import weights
 
 HERE = Path(__file__).parent
 RATE = 16_000
+SEED = 20261125
 SEMITONES = {"C": 0, "D#": 3, "F#": 6, "A": 9}
 CALIBRATING = "D#"
 FRAMES = {True: 50, False: 32}  # of each note: to calibrate, to judge
@@ -76,6 +77,8 @@ def main() -> None:
     for calibrates, name in ((True, "calibration"), (False, "evaluation")):
         frames = np.concatenate([frames for frames, _ in parts[calibrates]])
         label = np.concatenate([np.full(len(frames), label) for frames, label in parts[calibrates]])
+        mixed = np.random.default_rng(SEED).permutation(len(frames))  # a part of the file is then a fair part
+        frames, label = frames[mixed], label[mixed]
         np.savez_compressed(HERE / f"{name}.npz", frame=frames, label=label)
         arrays[name] = frames, label
     network = Crepe().eval()
