@@ -21,7 +21,7 @@ from builder.spec import ModelSpec
 from builder.spec_file import load_spec
 from examples.crepe.make_frames import pitch_bin
 from examples.crepe.model import Crepe
-from examples.lite0.model import Lite0
+from examples.lite0.model import Lite0, SameConv
 from examples.minilm.model import MiniLM, PairSimilarity, SentimentProbe
 from examples.minilm.text import single_words
 from examples.packages import fetch
@@ -105,6 +105,14 @@ def test_a_pitch_has_its_bin() -> None:
     for pitch, octave, frequency in (("A", 4, 440.0), ("C", 4, 261.6256), ("A", 1, 55.0)):
         there = 10 * 2 ** ((20 * pitch_bin(pitch, octave) + 1997.3794) / 1200)
         assert abs(1200 * np.log2(there / frequency)) <= 10.01
+
+
+def test_strided_convolutions_pad_right_and_below() -> None:
+    convolution = SameConv(1, 1, 3, 2, bias=False)
+    torch.nn.init.ones_(convolution.weight)
+    with torch.inference_mode():
+        counts = convolution(torch.ones(1, 1, 6, 6))[0, 0]  # how many pixels each answer sees
+    assert counts.tolist() == [[9, 9, 6], [9, 9, 6], [6, 6, 4]]
 
 
 def test_padding_does_not_change_an_embedding() -> None:
