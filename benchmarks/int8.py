@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from examples.packages import fetch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
@@ -39,6 +38,7 @@ from core.intervals import steady
 from core.machine import cores, describe, now, versions
 from core.results import Benchmark, Claim
 from core.tensors import Arrays
+from examples.packages import fetch
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"

@@ -14,7 +14,7 @@ from builder.runtimes import predictor
 from builder.source import source_artifact
 from builder.spec_file import load_spec
 from builder.step import run_recipe
-from builder.verify import judge, predict_all, prove_axes
+from builder.verify import Accuracy, judge, predict_all, prove_axes
 from tests.support.tiny import onnx_spec
 
 # With the least SQNR in dB. NNCF averages the extremes of samples, which clips where a sample is but eight numbers.
@@ -40,7 +40,7 @@ def test_a_variant_is_still_the_model(source: Artifact, variant: str) -> None:
     assert artifact.history[-1] == steps[-1].name
     samples = load_samples(spec, Path(spec.data.evaluation))
     original, made = predictor(source, 1), predictor(artifact, 1)
-    prove_axes(made, original, samples.inputs, spec, recipe.tolerance)
+    prove_axes(made, original, samples.inputs, spec, Accuracy(recipe.tolerance, recipe.faithful))
     outputs = [predict_all(predict, samples.inputs, spec.batch.max) for predict in (original, made)]
     noise = judge(spec, *outputs, samples.labels).sqnr_db["scores"]
     print(f"{variant}: {noise:.1f} dB")
