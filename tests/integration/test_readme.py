@@ -98,7 +98,12 @@ def yaml_blocks() -> list[str]:
 def test_specs_of_the_models_readme_load(tmp_path: Path, number: int) -> None:
     blocks = yaml_blocks()
     (tmp_path / "network.py").write_text("def build_model(): ...\n")
-    for name in ("mine.pt", "mine.onnx", "calibration.npz", "evaluation.npz"):
+    (tmp_path / "folder").mkdir()
+    names = (
+        *("mine.pt", "mine.pt2", "mine.onnx", "other.onnx", "other.xml", "calibration.npz", "evaluation.npz"),
+        *("folder/config.json", "folder/model.safetensors"),
+    )
+    for name in names:
         (tmp_path / name).touch()
     path = tmp_path / "mine.yaml"
     # A first block as it stands, comments and all; what the later ones change is merged into it.
@@ -107,10 +112,11 @@ def test_specs_of_the_models_readme_load(tmp_path: Path, number: int) -> None:
     )
     spec = load_spec(path)
     assert spec.name == "mine"
-    files = [spec.checkpoint.file, spec.data.calibration, spec.data.evaluation]
-    assert all(file.is_file() and file.parent == tmp_path for file in files)
-    assert (number == 0) == (spec.checkpoint.onnx is None)
-    assert example_inputs(spec)[0].shape == (2, 3, 224, 224)
+    files = [spec.checkpoint.file, spec.data.calibration, spec.data.evaluation, *spec.imports.values()]
+    assert all(file.exists() and file.is_relative_to(tmp_path) for file in files)
+    kinds = ("state_dict", "onnx", "torchscript", "exported", "huggingface", "state_dict")
+    assert spec.checkpoint.kind == kinds[number]
+    assert example_inputs(spec)[0].shape == ((2, 32) if spec.checkpoint.kind == "huggingface" else (2, 3, 224, 224))
 
 
 def test_data_of_the_models_readme_is_written(tmp_path: Path) -> None:
