@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import resource
 import time
+from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -13,9 +13,10 @@ from core.results import Timing
 from core.tensors import Arrays
 
 ROUNDS, CALM_ROUNDS, MOST_ROUNDS, BLOCK_S, MOST_S = 12, 6, 36, 0.06, 8.0
-# Times a second that the system took a CPU from one of our threads: hardly any on a quiet machine, some 270 where one
-# other process is busy. PyTorch's threads wait for each other actively, and a call of 1 ms then takes 350.
-CALM_SWITCHES: Final = 50.0
+# Seconds that our threads, ready to run, waited for a CPU, in each second of a round: at most 0.2 on a quiet machine,
+# where a runtime's threads step on each other's toes, and 0.5 or more as soon as one other process is busy. PyTorch's
+# threads wait for each other actively, and a call of 1 ms then takes 350.
+CALM_WAIT: Final = 0.3
 
 
 class _Round(NamedTuple):
@@ -51,17 +52,24 @@ def time_pair(original: Predictor, variant: Predictor, inputs: Arrays, batch: in
 
 
 def _round(original: Predictor, variant: Predictor, sample: Arrays, variant_first: bool) -> _Round:
-    started, before = time.perf_counter(), _switches()
+    started, before = time.perf_counter(), _waited_s()
     if variant_first:
         second, first = _block(variant, sample), _block(original, sample)
     else:
         first, second = _block(original, sample), _block(variant, sample)
-    rate = (_switches() - before) / (time.perf_counter() - started)
-    return _Round(first, second, calm=rate <= CALM_SWITCHES)
+    share = (_waited_s() - before) / (time.perf_counter() - started)
+    return _Round(first, second, calm=share <= CALM_WAIT)
 
 
-def _switches() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+def _waited_s() -> float:
+    """How long the threads of this process have waited for a CPU so far; 0 where the kernel does not tell."""
+    waited_ns = 0
+    for file in Path("/proc/self/task").glob("*/schedstat"):
+        try:
+            waited_ns += int(file.read_text().split()[1])
+        except OSError:  # the thread has ended meanwhile
+            continue
+    return waited_ns / 1e9
 
 
 def _block(predict: Predictor, sample: Arrays) -> list[float]:

@@ -211,6 +211,7 @@ class Workshop:
 
     log: Path
     _pool: ProcessPoolExecutor | None = field(default=None, init=False)
+    _running: bool = field(default=False, init=False)
 
     def run(self, function: Callable[..., T], *arguments: object) -> T:
         """Runs a function of this module in the child and gives its result. Its errors come through; a crash of the
@@ -219,7 +220,11 @@ class Workshop:
             self.log.parent.mkdir(parents=True, exist_ok=True)
             self._pool = ProcessPoolExecutor(1, get_context("spawn"), _start_child, (str(self.log), os.getpid()))
         try:
-            return self._pool.submit(function, *arguments).result()
+            self._running = True
+            found = self._pool.submit(function, *arguments)
+            found.exception()  # waits; what interrupts the waiting leaves the call running
+            self._running = False
+            return found.result()
         except BrokenProcessPool:
             self._pool = None
             raise StepError(
@@ -227,10 +232,11 @@ class Workshop:
             ) from None
 
     def close(self) -> None:
-        """Ends the child; a running call is not waited for."""
+        """Ends the child: it may clean up after itself, unless a call is still running, which is not waited for."""
         if self._pool is not None:
-            for process in list((self._pool._processes or {}).values()):
-                process.terminate()
+            if self._running:
+                for process in list((self._pool._processes or {}).values()):
+                    process.terminate()
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
 

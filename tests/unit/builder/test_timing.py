@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -72,7 +76,7 @@ def test_rounds_in_which_the_cpu_was_taken_away_are_left_out(
     def busy() -> bool:
         return int(clock[0] / 0.7) % 2 == 1
 
-    monkeypatch.setattr(timing, "_switches", lambda: round(clock[0] * 300) if busy() else 0)
+    monkeypatch.setattr(timing, "_waited_s", lambda: clock[0] if busy() else 0.0)
     original, variant = _takes(clock, lambda: 0.4 if busy() else 0.008), _takes(clock, lambda: 0.002)
     found = time_pair(original, variant, SAMPLE)
     assert not found.disturbed
@@ -80,7 +84,28 @@ def test_rounds_in_which_the_cpu_was_taken_away_are_left_out(
 
 
 def test_a_machine_that_is_never_quiet_is_told_of(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "_switches", lambda: round(clock[0] * 300))
+    monkeypatch.setattr(timing, "_waited_s", lambda: clock[0])
     found = time_pair(_takes(clock, lambda: 0.4), _takes(clock, lambda: 0.001), SAMPLE)
     assert found.disturbed
     assert clock[0] < timing.MOST_S + 3  # and not waited for without end
+
+
+def test_what_our_threads_waited_for_a_cpu_is_read_from_the_kernel() -> None:
+    """Three threads that want one CPU all the time wait two of three seconds."""
+    allowed = os.sched_getaffinity(0)
+    code = "n = 0\nwhile True: n += 1"
+    rivals = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(2)]
+    try:
+        for rival in rivals:
+            os.sched_setaffinity(rival.pid, {min(allowed)})
+        os.sched_setaffinity(0, {min(allowed)})
+        started, before = time.perf_counter(), timing._waited_s()
+        while time.perf_counter() < started + 1:
+            pass
+        share = (timing._waited_s() - before) / (time.perf_counter() - started)
+    finally:
+        os.sched_setaffinity(0, allowed)
+        for rival in rivals:
+            rival.kill()
+            rival.wait()
+    assert share > timing.CALM_WAIT
