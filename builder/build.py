@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,18 +12,20 @@ from pydantic import ValidationError
 from builder.advice import int8_advice
 from builder.artifact import FILES
 from builder.errors import PublishError
-from builder.keys import TOOLS, Keys, make_keys
+from builder.keys import Keys, make_keys
+from builder.passport import make_passport
 from builder.recipes import Recipe, recipes_of
+from builder.related import related
 from builder.repository import Package, Repository, remedy
 from builder.spec import RUN_THEIR_CONTENT, ModelSpec
 from builder.spec_file import load_spec
-from builder.step import sweep_partial, trains
+from builder.step import sweep_partial
 from builder.triton_config import make_config
 from builder.worker import Built, Workplace, Workshop, build_variant, examine_original, time_variant
 from core.errors import InputError, RepositoryError, TridentError
-from core.files import sha256_file, write_atomically
+from core.files import write_atomically
 from core.machine import cores, describe, isa_flags, now, versions
-from core.results import BuildReport, BuildRow, MetricValue, ModelBuild, Passport, ResultModel, Sha256
+from core.results import BuildReport, BuildRow, MetricValue, ModelBuild, ResultModel, Sha256
 from core.samples import read_pack
 
 
@@ -146,7 +147,7 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
         original_parameters=original.parameters,
         advice=advice,
         warnings=original.warnings,
-        rows=_relative(rows, baseline),
+        rows=related(rows, baseline),
         stale=_stale(builder),
     )
     write_atomically(place.folder / "build.json", model.to_json())
@@ -279,7 +280,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         return row.model_copy(update={"status": "rejected", "reason": reason})
     package = Package(
         triton_name=name,
-        passport=_passport(builder, recipe, key, built),
+        passport=make_passport(spec, recipe, builder.keys, key, built),
         files=dict(zip(FILES[artifact.format], artifact.files, strict=True)),
         golden=built.golden,
         config=_config(builder, recipe),
@@ -294,59 +295,6 @@ def _retire(builder: _ModelBuilder, name: str) -> None:
     if name in builder.repository.models():
         with builder.repository.locked(_waiting(builder)):
             builder.repository.retire(name)
-
-
-def _passport(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> Passport:
-    spec, artifact = builder.spec, built.artifact
-    calibrated = any(step.calibrates for step in recipe.steps)
-    trained = any(map(trains, recipe.steps))
-    return Passport(
-        model=spec.name,
-        variant=recipe.variant,
-        format=artifact.format,
-        inputs=spec.inputs,
-        outputs=spec.outputs,
-        max_batch=spec.batch.max,
-        files={name: sha256_file(file) for name, file in zip(FILES[artifact.format], artifact.files, strict=True)},
-        history=artifact.history,
-        source_sha256=builder.keys.source,
-        calibration_sha256=builder.keys.calibration if calibrated else None,
-        training_sha256=builder.keys.training if trained else None,
-        build_key=key,
-        opset=built.opset,
-        ir_version=built.ir_version,
-        tools=versions(TOOLS),
-        isa_flags=isa_flags(),
-        cores=cores(),
-        golden_sha256=hashlib.sha256(built.golden).hexdigest(),
-        golden_tolerance=built.golden_tolerance,
-        verdict=built.verdict,
-        timing=built.timing,
-        built_at=now(),
-    )
-
-
-def _relative(rows: list[BuildRow], baseline: str) -> tuple[BuildRow, ...]:
-    """Fills in what relates a row to the original: compression, retention, and whether it is slower (dominated)."""
-    base_size = next((row.size_bytes for row in rows if row.variant == baseline), None)
-
-    def filled(row: BuildRow) -> BuildRow:
-        update: dict[str, float | bool] = {}
-        if base_size and row.size_bytes:
-            update["compression"] = base_size / row.size_bytes
-        if row.verdict and (retention := _retention(row.verdict.metric, row.verdict.baseline)) is not None:
-            update["retention"] = retention
-        if row.timing and row.status == "published" and row.variant != baseline:
-            update["dominated"] = not row.timing.disturbed and row.timing.speedup_ci95[1] < 1
-        return row.model_copy(update=update)
-
-    return tuple(filled(row) for row in rows)
-
-
-def _retention(metric: MetricValue, baseline: MetricValue) -> float | None:
-    """What is left of the original's score: 1 if all of it, whichever way is better."""
-    kept, whole = (metric.value, baseline.value) if metric.higher_is_better else (baseline.value, metric.value)
-    return kept / whole if whole else None
 
 
 def _stale(builder: _ModelBuilder) -> tuple[str, ...]:

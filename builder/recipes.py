@@ -8,7 +8,7 @@ from typing import Final
 from builder.artifact import Format
 from builder.imports import Imported, examine_import
 from builder.spec import ModelSpec
-from builder.step import Step, trains
+from builder.step import Step
 from builder.steps.export_onnx import ExportOnnx
 from builder.steps.fold_onnx import FoldOnnx
 from builder.steps.prune_magnitude import PruneMagnitude
@@ -52,7 +52,7 @@ class Recipe:
             return ()
         if self.steps[0].accepts == source:
             return self.steps
-        exported = self.steps[0].produces == source and not trains(self.steps[0])
+        exported = self.steps[0].produces == source and not self.steps[0].trains
         return self.steps[1:] if exported else None
 
 

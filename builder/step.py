@@ -7,9 +7,10 @@ import dataclasses
 import json
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 from builder.artifact import FILES, Artifact, Format, hash_files
 from builder.data import data_sha256, training_sha256
@@ -19,7 +20,7 @@ from core.files import sha256_parts, write_atomically
 from core.machine import cores, isa_flags, versions
 
 
-class Step(Protocol):
+class Step(ABC):
     """One technique: a frozen dataclass whose fields are its typed configuration. It maps an artifact of format
     `accepts` to files of format `produces` in a folder of its own, and leaves its source as it was."""
 
@@ -27,18 +28,17 @@ class Step(Protocol):
     accepts: ClassVar[Format]
     produces: ClassVar[Format]
     tools: ClassVar[tuple[str, ...]]  # packages whose versions decide the result
-    calibrates: ClassVar[bool]  # reads the calibration samples
+    calibrates: ClassVar[bool] = False  # reads the calibration samples
+    trains: ClassVar[bool] = False  # reads the training samples too
+    judges: ClassVar[bool] = False  # decides by labels, metric and gate, on calibration samples
 
     def unavailable(self) -> str | None:
         """Why this step cannot run on this machine, or None if it can."""
+        return None
 
+    @abstractmethod
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes FILES[produces] into `out_dir`."""
-
-
-def trains(step: Step) -> bool:
-    """Whether the step reads the training samples too: by a class attribute `trains`, which only such steps have."""
-    return bool(getattr(step, "trains", False))
 
 
 def step_key(step: Step, source_key: str, calibration_sha256: str) -> str:
@@ -63,20 +63,19 @@ def run_recipe(
     Raises StepError, naming the step and those done before it, when a step fails to keep its promise.
     """
     calibration = data_sha256(source.spec)[0] if any(step.calibrates for step in steps) else ""
-    training = training_sha256(source.spec) if any(map(trains, steps)) else ""
+    training = training_sha256(source.spec) if any(step.trains for step in steps) else ""
     artifact = source
     for step in steps:
         on_step(step.name)
         read = _judged_by(step, source.spec, calibration)
-        read += training if trains(step) else ""
+        read += training if step.trains else ""
         artifact = _cached(step, artifact, cache, read) or _run(step, artifact, cache, read)
     return artifact
 
 
 def _judged_by(step: Step, spec: ModelSpec, calibration: str) -> str:
-    """The hash of what the step reads of spec and data. One that judges (it says so in an attribute `judges`) decides
-    by labels, metric and gate too."""
-    if not getattr(step, "judges", False):
+    """The hash of what the step reads of spec and data."""
+    if not step.judges:
         return calibration
     wishes = (spec.data.label, spec.metric.model_dump_json(), spec.gates.model_dump_json())
     return sha256_parts([calibration, *wishes])

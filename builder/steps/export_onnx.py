@@ -14,6 +14,7 @@ from builder.artifact import MAX_IR_VERSION, Artifact, Format
 from builder.errors import StepError
 from builder.onnx_names import rename_ends
 from builder.source import load_torch
+from builder.step import Step
 from builder.steps.trace_torchscript import example_inputs
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ExportOnnx:
+class ExportOnnx(Step):
     """Exports through `torch.export`. Opset 20 is the oldest that the exporter does not have to convert down to.
 
     A TorchScript file has no way there: it goes through PyTorch's older exporter, whose newest opset is 20 as well. So
@@ -38,11 +39,6 @@ class ExportOnnx:
     accepts: ClassVar[Format] = "torch"
     produces: ClassVar[Format] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript")
-    calibrates: ClassVar[bool] = False
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx`. Raises StepError if the exporter gives up, naming the operator that is to blame."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from builder.artifact import Artifact, Format
 from builder.errors import StepError
+from builder.step import Step
 
 if TYPE_CHECKING:
     import onnx
@@ -16,7 +17,7 @@ MIN_OPSET = 14  # below it, per-channel Q/DQ (13) and what runtimes optimize bes
 
 
 @dataclass(frozen=True)
-class FoldOnnx:
+class FoldOnnx(Step):
     """ONNX Runtime's *basic* level: constants folded, batch norms merged into convolutions, dead and redundant nodes
     dropped. Higher levels write nodes for one kind of CPU and one version of the runtime into the file; they are
     applied whenever the model is loaded instead."""
@@ -25,11 +26,6 @@ class FoldOnnx:
     accepts: ClassVar[Format] = "onnx"
     produces: ClassVar[Format] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
-    calibrates: ClassVar[bool] = False
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx`. Raises StepError if nodes came in that other runtimes may lack."""

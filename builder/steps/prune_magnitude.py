@@ -9,10 +9,11 @@ from typing import ClassVar
 from builder.artifact import Artifact, Format
 from builder.errors import StepError
 from builder.source import load_torch
+from builder.step import Step
 
 
 @dataclass(frozen=True)
-class PruneMagnitude:
+class PruneMagnitude(Step):
     """Sets the `share` of all weights of convolutions, linear, recurrent and attention layers with the smallest
     magnitude (L1) to zero, wherever they lie, without training afterwards. Embeddings are looked up, not multiplied,
     and stay. One threshold for the network rather than one a layer: layers differ in how much
@@ -29,11 +30,6 @@ class PruneMagnitude:
     accepts: ClassVar[Format] = "torch"
     produces: ClassVar[Format] = "torch"
     tools: ClassVar[tuple[str, ...]] = ("torch",)
-    calibrates: ClassVar[bool] = False
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.safetensors`. Raises StepError if the network has no such layer."""

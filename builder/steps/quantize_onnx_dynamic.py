@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from builder.artifact import Artifact, Format
+from builder.step import Step
 
 
 @dataclass(frozen=True)
-class QuantizeOnnxDynamic:
+class QuantizeOnnxDynamic(Step):
     """ONNX Runtime's dynamic quantization, for matrix products and convolutions.
 
     Weights are unsigned: ONNX Runtime's integer convolution takes no other, and its kernels for two unsigned operands
@@ -23,11 +24,6 @@ class QuantizeOnnxDynamic:
     accepts: ClassVar[Format] = "onnx"
     produces: ClassVar[Format] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
-    calibrates: ClassVar[bool] = False
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx`."""

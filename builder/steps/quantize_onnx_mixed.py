@@ -14,6 +14,7 @@ import numpy as np
 from builder.artifact import Artifact, Format
 from builder.doctor import Parts, Plan, split_calibration, treat
 from builder.ranges import find_ranges, float_tensors
+from builder.step import Step
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +28,7 @@ PASSED: Final = {"Relu", "Clip", "MaxPool", "Identity", "Reshape", "Flatten", "S
 
 
 @dataclass(frozen=True)
-class QuantizeOnnxMixed:
+class QuantizeOnnxMixed(Step):
     """As `QuantizeOnnxStatic` (arXiv:1712.05877), in mixed precision found by the doctor (`builder/doctor.py`).
 
     A *layer* is one operator with its weights and the activations that it reads; only what INT8 layers read is
@@ -44,10 +45,6 @@ class QuantizeOnnxMixed:
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     calibrates: ClassVar[bool] = True
     judges: ClassVar[bool] = True
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx` and `layers.json`. Raises StepError as `treat` does."""

@@ -12,13 +12,14 @@ from builder.artifact import Artifact, Format
 from builder.calibration import CalibrationRows
 from builder.errors import StepError
 from builder.ranges import Method, find_ranges, float_tensors
+from builder.step import Step
 from builder.steps.quantize_onnx_weights import in_eight_bits
 
 PRODUCTS: Final = ("Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
-class QuantizeOnnxStatic:
+class QuantizeOnnxStatic(Step):
     """ONNX Runtime's static quantization on `samples` calibration samples, weights per channel, activations unsigned
     with a zero point of their own: what comes out of a ReLU, a GELU or a softmax lies on one side of zero, and a
     symmetric range would leave half of the steps unused.
@@ -44,10 +45,6 @@ class QuantizeOnnxStatic:
     produces: ClassVar[Format] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     calibrates: ClassVar[bool] = True
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx`. Raises StepError if the network has nothing to quantize."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from builder.artifact import Artifact, Format
 from builder.errors import StepError
+from builder.step import Step
 
 # Operator -> where its weights come in, and their axis of output channels ("B" of a Gemm depends on `transB`).
 WEIGHTS: Final = {"MatMul": (1, -1), "Gemm": (1, 1), "Conv": (1, 0), "ConvTranspose": (1, 1), "Gather": (0, 0)}
@@ -19,7 +20,7 @@ FEWEST: Final = 64  # numbers that a constant must hold: below, a scale and a no
 
 
 @dataclass(frozen=True)
-class QuantizeOnnxWeights:
+class QuantizeOnnxWeights(Step):
     """Rounds the weights of matrix products, convolutions and embeddings to signed 8-bit numbers around zero, with a
     scale for each output channel (for each row of an embedding), and leaves activations alone: outliers among these do
     no harm, and no samples are needed. The operators are ONNX's own: a `DequantizeLinear` behind each constant; behind
@@ -43,11 +44,6 @@ class QuantizeOnnxWeights:
     accepts: ClassVar[Format] = "onnx"
     produces: ClassVar[Format] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
-    calibrates: ClassVar[bool] = False
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx`. Raises StepError if the network has no such weights."""

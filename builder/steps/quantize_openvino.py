@@ -9,10 +9,11 @@ from typing import ClassVar
 from builder.artifact import Artifact, Format
 from builder.calibration import CalibrationRows
 from builder.errors import StepError
+from builder.step import Step
 
 
 @dataclass(frozen=True)
-class QuantizeOpenVino:
+class QuantizeOpenVino(Step):
     """Quantizes with `samples` calibration samples.
 
     With `headroom`, every weight keeps one bit unused (`OverflowFix.ENABLE`): a CPU without VNNI instructions adds
@@ -32,10 +33,6 @@ class QuantizeOpenVino:
     produces: ClassVar[Format] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
     calibrates: ClassVar[bool] = True
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.xml` and `model.bin`."""

@@ -15,6 +15,7 @@ from builder.doctor import Plan, judged_loss, split_calibration
 from builder.errors import StepError
 from builder.runtimes import predictor
 from builder.spec import ModelSpec
+from builder.step import Step
 from builder.verify import predict_all, take
 from core.machine import cores
 from core.tensors import Arrays
@@ -23,7 +24,7 @@ WORST = 1e6  # a loss, where answers are not finite: NNCF reckons with it
 
 
 @dataclass(frozen=True)
-class QuantizeOpenVinoControlled:
+class QuantizeOpenVinoControlled(Step):
     """`nncf.quantize_with_accuracy_control`: quantizes, and while more of the metric is lost than may be, takes groups
     of quantizers out, those first without which single samples come out best. What it may lose, and the split of the
     calibration samples, are those of the doctor's plan; without labels the original's decisions stand in for them.
@@ -38,10 +39,6 @@ class QuantizeOpenVinoControlled:
     tools: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
     calibrates: ClassVar[bool] = True
     judges: ClassVar[bool] = True
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.xml` and `model.bin`. Raises StepError if nothing is left in INT8 at the end."""

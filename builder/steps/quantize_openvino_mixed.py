@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 from builder.artifact import Artifact, Format
 from builder.doctor import Parts, Plan, split_calibration, treat
+from builder.step import Step
 
 # What may lie between a quantized value and the operator that computes with it. NNCF quantizes before these.
 PASSED: Final = {
@@ -20,7 +21,7 @@ NO_LAYERS: Final = {"Result", "ShapeOf", "FakeQuantize"}
 
 
 @dataclass(frozen=True)
-class QuantizeOpenVinoMixed:
+class QuantizeOpenVinoMixed(Step):
     """As `QuantizeOpenVino`, in mixed precision found by the doctor (`builder/doctor.py`).
 
     A *layer* is one operator with its weights and the activations that it reads. NNCF quantizes the whole network once,
@@ -37,10 +38,6 @@ class QuantizeOpenVinoMixed:
     tools: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
     calibrates: ClassVar[bool] = True
     judges: ClassVar[bool] = True
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.xml`, `model.bin` and `layers.json`. Raises StepError as `treat` does."""

@@ -8,10 +8,11 @@ from typing import ClassVar, Literal
 
 from builder.artifact import Artifact, Format
 from builder.errors import StepError
+from builder.step import Step
 
 
 @dataclass(frozen=True)
-class QuantizeOpenVinoWeights:
+class QuantizeOpenVinoWeights(Step):
     """Stores the weights of matrix products, convolutions and embeddings as signed 8-bit numbers around zero with a
     scale for each channel. With `bits` 4, those of matrix products get 4 bits and a scale for each `group` numbers of a
     channel (fewer where that does not divide it); embeddings and the last layer, which suffer most, keep 8.
@@ -28,11 +29,6 @@ class QuantizeOpenVinoWeights:
     accepts: ClassVar[Format] = "openvino"
     produces: ClassVar[Format] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino", "nncf")
-    calibrates: ClassVar[bool] = False
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.xml` and `model.bin`. Raises StepError if the network has no such weights."""

@@ -13,10 +13,11 @@ from builder.artifact import Artifact, Format
 from builder.calibration import CalibrationRows
 from builder.errors import StepError
 from builder.ranges import channel_maxima
+from builder.step import Step
 
 
 @dataclass(frozen=True)
-class SmoothOnnx:
+class SmoothOnnx(Step):
     """Divides each channel of a matrix product's activations by a factor and multiplies the weights' row by the same:
     the network computes what it did, and channels that are a hundred times larger than the others, which transformers
     have behind their normalizations, no longer decide the step of all. The factor of channel j is
@@ -39,10 +40,6 @@ class SmoothOnnx:
     produces: ClassVar[Format] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     calibrates: ClassVar[bool] = True
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx`, still in FP32. Raises StepError if the network has no matrix product to smooth."""

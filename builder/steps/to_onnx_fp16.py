@@ -15,6 +15,7 @@ from builder.artifact import Artifact, Format
 from builder.calibration import CalibrationRows
 from builder.errors import StepError
 from builder.ranges import find_extremes, float_tensors, watch
+from builder.step import Step
 from builder.steps.quantize_onnx_static import name_nodes
 from core.tensors import Arrays
 
@@ -24,7 +25,7 @@ TWIN: Final = "/half"
 
 
 @dataclass(frozen=True)
-class ToOnnxFp16:
+class ToOnnxFp16(Step):
     """ONNX Runtime's conversion to FP16; inputs and outputs stay FP32. A node stays in FP32, and so does what it hands
     to the next, if on `samples` calibration samples
 
@@ -47,10 +48,6 @@ class ToOnnxFp16:
     produces: ClassVar[Format] = "onnx"
     tools: ClassVar[tuple[str, ...]] = ("onnx", "onnxruntime")
     calibrates: ClassVar[bool] = True
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx`. Raises StepError if nothing is left to convert, or answers are not finite all the

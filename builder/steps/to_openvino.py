@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from builder.artifact import Artifact, Format
+from builder.step import Step
 
 
 @dataclass(frozen=True)
-class ToOpenVino:
+class ToOpenVino(Step):
     """Converts the graph. Left alone, OpenVINO compresses weights to FP16, and an "FP32" file would not be one.
 
     With `half` the file holds FP16 weights, rounded to 11 significant bits, and is half as large. CPUs without FP16
@@ -23,11 +24,6 @@ class ToOpenVino:
     accepts: ClassVar[Format] = "onnx"
     produces: ClassVar[Format] = "openvino"
     tools: ClassVar[tuple[str, ...]] = ("openvino",)
-    calibrates: ClassVar[bool] = False
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.xml` and `model.bin`."""

@@ -10,6 +10,7 @@ from builder.artifact import Artifact, Format
 from builder.errors import StepError
 from builder.source import load_torch
 from builder.source_program import program_to_script
+from builder.step import Step
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class TraceTorchScript:
+class TraceTorchScript(Step):
     """Traces the network at batch 2 and freezes it (weights become constants, batch norms fold into convolutions). A
     TorchScript file is only frozen, and an exported program is written as TorchScript: neither loses a decision."""
 
@@ -26,11 +27,6 @@ class TraceTorchScript:
     accepts: ClassVar[Format] = "torch"
     produces: ClassVar[Format] = "torchscript"
     tools: ClassVar[tuple[str, ...]] = ("torch",)
-    calibrates: ClassVar[bool] = False
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.pt`."""

@@ -12,6 +12,7 @@ from builder.artifact import Artifact, Format
 from builder.data import Samples, load_samples
 from builder.errors import StepError
 from builder.source import load_torch
+from builder.step import Step
 from builder.steps.export_onnx import ExportOnnx, dynamic_shapes
 from builder.steps.trace_torchscript import example_inputs
 
@@ -24,7 +25,7 @@ FEWEST = 10  # samples, of which a tenth is held out
 
 
 @dataclass(frozen=True)
-class TrainQuantized:
+class TrainQuantized(Step):
     """Fine-tunes on at most `samples` training samples (the spec's `data.training`; without it, the calibration
     samples), `epochs` times over in batches of `batch`, by Adam at `lr`, falling to zero along a cosine. The work is
     bounded, not the time, so that every run gives the same; `seed` decides on the order.
@@ -51,10 +52,6 @@ class TrainQuantized:
     tools: ClassVar[tuple[str, ...]] = ("torch", "onnx", "onnxscript")
     calibrates: ClassVar[bool] = True
     trains: ClassVar[bool] = True
-
-    def unavailable(self) -> str | None:
-        """Always available where the builder is."""
-        return None
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes `model.onnx`. Raises StepError if there is nothing to quantize, too little to train on, or an exporter
