@@ -4,6 +4,7 @@ caches what they make."""
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import shutil
@@ -124,11 +125,17 @@ def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifac
             raise StepError(f"{after} changed its source, which other variants share")
         sha256 = hash_files(files)
         write_atomically(partial / "sha256", sha256.encode())
-        # Another build of the same content may have come first, and may be using its result: that one stays.
-        if found := _cached(step, source, cache, calibration):
-            return found
-        shutil.rmtree(folder, ignore_errors=True)  # damaged
-        partial.rename(folder)
-        return _result(step, source, folder, key, sha256)
+        # Another build of the same content may come first at any moment, and may be using its result: that one stays.
+        # So the name is taken, and only if that fails looked at what has it.
+        while True:
+            try:
+                partial.rename(folder)
+                return _result(step, source, folder, key, sha256)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            if found := _cached(step, source, cache, calibration):
+                return found
+            shutil.rmtree(folder)  # damaged
     finally:
         shutil.rmtree(partial, ignore_errors=True)
