@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
+from builder.spec_base import Loss, Positive, SpecModel, loss_limit
+from builder.spec_compress import AnyTechnique, CompressionName
 from core.axes import Number
 from core.metrics import METRICS, Metric, get_metric
 from core.tensors import Axis, TensorSpec
 from core.transforms import Preprocess
 
-VariantId = Literal[
+VARIANTS: Final = (
     "torch_fp32",
     "onnx_fp32", "onnx_int8_dynamic", "onnx_int8_static",
     "openvino_fp32", "openvino_fp16", "openvino_int8",
@@ -22,21 +24,26 @@ VariantId = Literal[
     "onnx_int8_qat", "openvino_int8_qat",
     "onnx_int8_entropy", "onnx_int8_percentile", "onnx_int8_smooth", "onnx_int8_weights", "onnx_int4_weights",
     "onnx_fp16", "openvino_int8_smooth", "openvino_int8_weights", "openvino_int4_weights",
-]  # fmt: skip
-DEFAULT_VARIANTS: tuple[VariantId, ...] = get_args(VariantId)[:9]  # the others are built where a spec names them
+)  # fmt: skip
+DEFAULT_VARIANTS: tuple[str, ...] = VARIANTS[:9]  # the others are built where a spec names them
 Kind = Literal["state_dict", "onnx", "torchscript", "exported", "huggingface"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 TEXT_INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
 RUN_THEIR_CONTENT: tuple[Kind, ...] = ("torchscript", "exported")
-Positive = Annotated[int, Field(ge=1)]
 ImportName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 TAKEN_NAMES = ("cache", "demo", "server")  # folders of `artifacts/`, where each model has one of its own name
 
 
-class SpecModel(BaseModel):
-    """Base of the spec's parts: frozen, and a field that is not known is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def _known(variant: str, info: ValidationInfo) -> str:
+    """Raises ValueError unless the variant is one of the table, or a compression of the spec's before one of it."""
+    compress = info.data.get("compress")
+    compression, _, base = variant.partition("_")
+    if variant in VARIANTS or (base in VARIANTS and (compress is None or compression in compress)):
+        return variant
+    known = [*VARIANTS, *(f"{name}_{base}" for name in compress or () for base in VARIANTS)]
+    close = difflib.get_close_matches(variant, known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else "docs/variants.md has all, `compress` puts its names before them"
+    raise ValueError(f"{variant!r} is not known; {hint}")
 
 
 class Checkpoint(SpecModel):
@@ -151,7 +158,10 @@ class Data(SpecModel):
     evaluation: Annotated[Path, Field(description="labelled samples that every variant is judged on")]
     training: Annotated[
         Path | None,
-        Field(description="samples that `*_int8_qat` trains on, unset: those of calibration; labels are not read"),
+        Field(
+            description="samples that `compress` trains on, by their labels, and `*_int8_qat`, which reads no labels and "
+            "without them takes those of calibration"
+        ),
     ] = None
     label: Annotated[
         str, Field(description="name of the array of labels `[n]`: whole numbers, or what the metric takes")
@@ -184,15 +194,13 @@ class Gates(SpecModel):
     of what the original scores, which suits metrics without a scale of their own, such as `mae`."""
 
     max_drop: Annotated[
-        str,
-        StringConstraints(pattern=r"^\d+(\.\d+)?(pt|%)$"),
+        Loss,
         Field(description="a variant that loses more than this on the same samples is not published; `1pt`, or `2%`"),
     ] = "1pt"
 
     def limit(self, original: float) -> float:
         """`max_drop` in the metric's own unit, beside what the original scores."""
-        share = float(self.max_drop.rstrip("pt%")) / 100
-        return share * abs(original) if self.max_drop.endswith("%") else share
+        return loss_limit(self.max_drop, original)
 
 
 class PostTransform(SpecModel):
@@ -251,8 +259,13 @@ class ModelSpec(SpecModel):
         Field(description="what turns an output into its meaning; published for clients"),
     ] = {}
     labels: Annotated[tuple[str, ...], Field(description="the classes' names, for `trident infer`")] = ()
+    compress: Annotated[
+        dict[CompressionName, Annotated[tuple[AnyTechnique, ...], Field(min_length=1)]],
+        Field(description="what is done to the network, in order, before variants `<name>_<id>` are made of it"),
+    ] = {}
     variants: Annotated[
-        tuple[VariantId, ...], Field(min_length=1, description="which to build, each once; docs/variants.md has them")
+        tuple[Annotated[str, AfterValidator(_known)], ...],
+        Field(min_length=1, description="which to build, each once: ids of docs/variants.md, or `<compression>_<id>`"),
     ] = DEFAULT_VARIANTS
     imports: Annotated[
         dict[ImportName, Path],
@@ -273,7 +286,7 @@ class ModelSpec(SpecModel):
 
     @field_validator("variants")
     @classmethod
-    def _once(cls, value: tuple[VariantId, ...]) -> tuple[VariantId, ...]:
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if repeated := [variant for variant in value if value.count(variant) > 1]:
             raise ValueError(f"{repeated[0]} stands twice; name each variant once")
         return value
@@ -315,11 +328,21 @@ class ModelSpec(SpecModel):
             raise ValueError(f"postprocess names {sorted(unknown)}, which are not outputs")
         if self.checkpoint.kind == "huggingface":
             self._check_text()
+        self._check_compress()
         if self.metric.name not in METRICS and ".py:" not in self.metric.name:
             close = difflib.get_close_matches(self.metric.name, METRICS, 1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise ValueError(f"metric {self.metric.name!r} is not known; {hint}known are {', '.join(METRICS)}")
         return self
+
+    def _check_compress(self) -> None:
+        """Raises ValueError for a compression that no variant uses, or that has nothing to train on."""
+        used = {variant.partition("_")[0] for variant in self.variants}
+        for name, techniques in self.compress.items():
+            if name not in used:
+                raise ValueError(f"compress names {name!r}, and no variant uses it; add {name}_onnx_fp32 to variants")
+            if self.data.training is None and (trains := [part.step for part in techniques if part.trains]):
+                raise ValueError(f"compress.{name}: {trains[0]} reads training samples; name their file in data.training")
 
     def _check_text(self) -> None:
         """Raises ValueError unless the inputs are those of a Hugging Face encoder, in its order."""
