@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.artifact import Artifact, Format
+from builder.example_inputs import example_inputs
 from builder.runtimes import openvino_settings
 from builder.source import load_torch
 from builder.spec import ModelSpec
-from builder.steps.trace_torchscript import example_inputs
 from core.results import GraphFacts
 
 # OpenVINO's operators that multiply by a constant: the port where it may come in, and the kernel's axes that hold one

@@ -159,8 +159,8 @@ class Data(SpecModel):
     training: Annotated[
         Path | None,
         Field(
-            description="samples that `compress` trains on, by their labels, and `*_int8_qat`, which reads no labels and "
-            "without them takes those of calibration"
+            description="samples that `compress` trains on, with labels; and `*_int8_qat`, which needs none, nor the file: "
+            "those of calibration stand in"
         ),
     ] = None
     label: Annotated[
@@ -342,7 +342,9 @@ class ModelSpec(SpecModel):
             if name not in used:
                 raise ValueError(f"compress names {name!r}, and no variant uses it; add {name}_onnx_fp32 to variants")
             if self.data.training is None and (trains := [part.step for part in techniques if part.trains]):
-                raise ValueError(f"compress.{name}: {trains[0]} reads training samples; name their file in data.training")
+                raise ValueError(
+                    f"compress.{name}: {trains[0]} needs samples to train on; name a file in data.training"
+                )
 
     def _check_text(self) -> None:
         """Raises ValueError unless the inputs are those of a Hugging Face encoder, in its order."""

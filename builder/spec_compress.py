@@ -45,10 +45,10 @@ class Training(SpecModel):
     ] = None
     held_out: Annotated[float, Field(gt=0, le=0.5, description="share of the samples that only judges")] = 0.1
     samples: Annotated[Positive | None, Field(description="use at most so many, chosen by `seed`; unset: all")] = None
-    smoothing: Annotated[float, Field(ge=0, lt=1, description="of class labels: share given to all classes alike")] = 0.0
+    smoothing: Annotated[float, Field(ge=0, lt=1, description="of labels: the share that all classes get alike")] = 0.0
     mirror: Annotated[bool, Field(description="turn half of the images `[C, H, W]` left to right")] = False
     shift: Annotated[int, Field(ge=0, description="move images by up to so many pixels, filling with zeros")] = 0
-    mixed: Annotated[bool, Field(description="compute in bfloat16 where that is safe; pays on GPUs and with AMX")] = False
+    mixed: Annotated[bool, Field(description="compute in bfloat16 where it is safe; pays on GPUs and with AMX")] = False
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: a GPU if there is one")] = "auto"
     seed: Annotated[int, Field(description="decides on order, held-out samples and augmentation")] = 0
 
@@ -114,7 +114,7 @@ class ChannelPruning(Technique):
 
     step: Literal["prune_channels"]
     share: Annotated[Share, Field(description="of each layer's channels; with `threshold` the most that a layer loses")]
-    multiple: Annotated[Positive, Field(description="what stays is a multiple of it, as the hardware's kernels like")] = 8
+    multiple: Annotated[Positive, Field(description="what stays is a multiple of it, as kernels like it")] = 8
     by: Annotated[
         Literal["l1", "l2", "random"], Field(description="the norm over a channel's weights in all that depend on it")
     ] = "l2"
@@ -144,10 +144,12 @@ class LotteryTicket(Technique):
 
     step: Literal["lottery_ticket"]
     share: Annotated[Share, Field(description="of the kernels' weights that are zero in the end")]
-    rounds: Annotated[Positive, Field(description="of pruning and rewinding; each removes the same share of the rest")] = 3
+    rounds: Annotated[
+        Positive, Field(description="of pruning and rewinding; each takes the same share of the rest")
+    ] = 3
     early: Annotated[
         Path | None,
-        Field(description="weights saved early in the training that led to the checkpoint: the first round prunes that"),
+        Field(description="weights saved early in the checkpoint's own training; the first round prunes that"),
     ] = None
     early_epochs: Annotated[
         int, Field(ge=0, description="without `early`: epochs from fresh weights to those that are rewound to")
@@ -155,6 +157,4 @@ class LotteryTicket(Technique):
     train: Annotated[Training, Field(description="the training of each round")] = Training()
 
 
-AnyTechnique = Annotated[
-    FineTuning | WeightPruning | ChannelPruning | LotteryTicket, Field(discriminator="step")
-]
+AnyTechnique = Annotated[FineTuning | WeightPruning | ChannelPruning | LotteryTicket, Field(discriminator="step")]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 from builder.artifact import Artifact, Format
 from builder.data import Samples, load_samples
 from builder.errors import StepError
+from builder.example_inputs import example_inputs
 from builder.source import load_torch
 from builder.step import Step
 from builder.steps.export_onnx import ExportOnnx, dynamic_shapes
-from builder.steps.trace_torchscript import example_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor, fx, nn

@@ -27,6 +27,7 @@ RUNTIMES = frozenset(
     {
         *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "safetensors", "tensorrt", "tensorrt_rtx"),
         "transformers",
+        "torch_pruning",
     }
 )
 RUNTIMES_ALLOWED = ("builder/**/*.py", "server/backends/*/model.py")

@@ -1,0 +1,115 @@
+"""Channels and what depends on them: torch-pruning's dependency graph, by the names of layers.
+
+Fang et al., "DepGraph: Towards Any Structural Pruning" (arXiv:2301.12900): an output channel of one layer takes along
+the norm's entry behind it, the input channel of each layer that reads it, and the same channel of every layer that is
+added to it.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import StepError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Coupled:
+    """Layers whose output channels can only go together. `layer` stands for all of them; `reason`, if any, says why
+    they cannot go at all, as a clause."""
+
+    layer: str
+    channels: int
+    members: tuple[str, ...]
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """A network with the dependencies of its channels. Removing channels changes the network."""
+
+    network: nn.Module
+    dependencies: Any
+    names: dict[nn.Module, str]
+
+    @classmethod
+    def of(cls, network: nn.Module, inputs: tuple[Tensor, ...]) -> ChannelGraph:
+        """Traces the network, which must be in evaluation mode. Raises StepError if that fails."""
+        import torch
+        import torch_pruning
+
+        for value in network.parameters():
+            value.requires_grad_(True)  # the trace follows gradients
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter("ignore")  # of parameters that belong to no layer, which it handles
+            try:
+                found = torch_pruning.DependencyGraph().build_dependency(network, inputs, verbose=False)
+            except Exception as error:  # the network's own code runs in it
+                why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+                raise StepError(f"the dependencies of the network's channels cannot be traced: {why}") from error
+        return cls(network, found, {module: name for name, module in network.named_modules()})
+
+    def coupled(self) -> Iterator[Coupled]:
+        """All sets of layers that lose output channels together."""
+        tied = _tied(self.network)
+        for group in self.dependencies.get_all_groups():
+            root = group[0].dep.target.module
+            modules = [dep.target.module for dep, _ in group]
+            writers = [
+                dep.target.module for dep, _ in group if self.dependencies.is_out_channel_pruning_fn(dep.handler)
+            ]
+            members = tuple(dict.fromkeys(self.names[module] for module in writers if module in self.names))
+            reasons = (_reason(module, self.names.get(module, ""), tied) for module in modules)
+            reason = next((found for found in reasons if found), None)
+            yield Coupled(self.names[root], len(group[0].idxs), members, reason)
+
+    def importance(self, layer: str, by: str, generator: Any) -> Tensor:
+        """How much each output channel of a layer matters, `[channels]`: the `l1` or `l2` norm over all weights that
+        would go with it, or anything (`random`)."""
+        import torch
+        from torch_pruning.pruner.importance import GroupMagnitudeImportance
+
+        group = self._group(layer)
+        if by == "random":
+            return torch.rand(len(group[0].idxs), generator=generator)
+        scores: Tensor = GroupMagnitudeImportance(p={"l1": 1, "l2": 2}[by])(group)
+        return scores
+
+    def remove(self, layer: str, channels: Sequence[int]) -> None:
+        """Removes output channels of a layer, and all that depends on them."""
+        self._group(layer, list(channels)).prune(record_history=False)
+
+    def _group(self, layer: str, channels: list[int] | None = None) -> Any:
+        module = self.network.get_submodule(layer)
+        pruner = self.dependencies.get_pruner_of_module(module)
+        chosen = list(range(pruner.get_out_channels(module))) if channels is None else channels
+        return self.dependencies.get_pruning_group(module, pruner.prune_out_channels, chosen)
+
+
+def _tied(network: nn.Module) -> set[nn.Module]:
+    """The layers that share a parameter with another one."""
+    uses = Counter(id(value) for _, value in network.named_parameters(remove_duplicate=False))
+    return {
+        module for module in network.modules() if any(uses[id(value)] > 1 for value in module.parameters(recurse=False))
+    }
+
+
+def _reason(module: object, name: str, tied: set[nn.Module]) -> str | None:
+    from torch import nn
+
+    match module:
+        case nn.modules.conv._ConvNd(groups=groups) if 1 < groups < max(module.in_channels, module.out_channels):
+            return f"{name} is a convolution in {groups} groups, whose channels do not go one by one"
+        case nn.GroupNorm(num_groups=groups) if groups > 1:
+            return f"{name} normalizes in {groups} groups, which must keep their size"
+        case nn.MultiheadAttention() | nn.RNNBase():
+            return f"{name} is a {type(module).__name__}, whose size its own code fixes"
+        case nn.Module() if module in tied:
+            return f"{name} shares its weights with another layer"
+    return None
