@@ -101,8 +101,9 @@ def _build(spec_files: list[Path], options: BuildOptions, listener: Listener) ->
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"the name {twice.pop()!r} stands in two specs; a model's name must be its own")
     for spec in specs:
-        make_keys(spec)  # every checkpoint, data file and import is found before anything is built
-        recipes_of(spec)
+        keys = make_keys(spec)  # every checkpoint, data file and import is found before anything is built
+        for recipe in recipes_of(spec):
+            keys.of(recipe)
     models = tuple(build_model(path, spec, options, listener) for path, spec in zip(spec_files, specs, strict=True))
     report = BuildReport(
         created_at=now(),

@@ -7,6 +7,7 @@ added to it.
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import StepError
+from builder.losses import outputs_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -21,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Coupled:
-    """Layers whose output channels can only go together. `layer` stands for all of them; `reason`, if any, says why
-    they cannot go at all, as a clause."""
+    """Layers whose output channels can only go together. `layer` stands for all of them (`members`);
+    `obstacle`, if any, says why they cannot go at all, as a clause."""
 
     layer: str
     channels: int
     members: tuple[str, ...]
-    reason: str | None
+    obstacle: str | None
 
 
 @dataclass(frozen=True)
@@ -113,3 +115,34 @@ def _reason(module: object, name: str, tied: set[nn.Module]) -> str | None:
         case nn.Module() if module in tied:
             return f"{name} shares its weights with another layer"
     return None
+
+
+def without(
+    network: nn.Module, inputs: tuple[Tensor, ...], layer: str, count: int, by: str, seed: int
+) -> tuple[nn.Module, tuple[int, ...]]:
+    """A copy of the network without the `count` output channels of a layer that matter least, and their numbers.
+
+    Raises StepError, with the reason as a clause, if the copy does not run, or its outputs have other shapes.
+    """
+    import torch
+
+    copied = copy.deepcopy(network)
+    graph = ChannelGraph.of(copied, inputs)
+    scores = graph.importance(layer, by, torch.Generator().manual_seed(seed))
+    channels = tuple(sorted(scores.topk(count, largest=False).indices.tolist()))
+    try:
+        graph.remove(layer, channels)
+        shapes = _shapes(copied, inputs)
+    except Exception as error:  # torch-pruning's code, and the network's own
+        why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise StepError(f"the network does not run with fewer channels: {why}") from error
+    if shapes != (wanted := _shapes(network, inputs)):
+        raise StepError(f"an output would be {shapes} instead of {wanted}")
+    return copied, channels
+
+
+def _shapes(network: nn.Module, inputs: tuple[Tensor, ...]) -> str:
+    import torch
+
+    with torch.no_grad():
+        return ", ".join(str(list(value.shape)) for value in outputs_of(network(*inputs)))

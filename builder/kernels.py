@@ -72,7 +72,7 @@ def keep_best(found: dict[str, Tensor], share: float, scope: str) -> Masks:
     flat = torch.cat([value.flatten() for value in found.values()])
     kept = torch.ones(len(flat), dtype=torch.bool)
     kept[flat.topk(round(share * len(flat)), largest=False).indices.cpu()] = False
-    parts = kept.split([value.numel() for value in found.values()])
+    parts = torch.split(kept, [value.numel() for value in found.values()])
     return {name: part.view_as(value) for part, (name, value) in zip(parts, found.items(), strict=True)}
 
 

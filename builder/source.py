@@ -36,7 +36,7 @@ def source_sha256(spec: ModelSpec) -> str:
     files = huggingface_files(source) if source.kind == "huggingface" else [source.file]
     if source.factory:
         files.append(factory_file(source.factory))
-    parts = [hash_input(file, "`checkpoint`", spec) for file in files]
+    parts = [hash_input(file, "`checkpoint`", spec.name) for file in files]
     parts.append(source.factory.rpartition(":")[2] if source.factory else "")
     if source.onnx:
         from builder.onnx_file import external_files
@@ -50,10 +50,10 @@ def more_tools(spec: ModelSpec) -> tuple[str, ...]:
     return ("transformers",) if spec.checkpoint.kind == "huggingface" else ()
 
 
-def hash_input(file: Path, field: str, spec: ModelSpec) -> str:
+def hash_input(file: Path, field: str, model: str) -> str:
     """The SHA-256 of a file that the spec names in `field`. Raises CheckpointError if it is not there."""
     if not file.is_file():
-        raise CheckpointError(f"{file} does not exist; correct {field} in the spec of {spec.name}")
+        raise CheckpointError(f"{file} does not exist; correct {field} in the spec of {model}")
     try:
         return sha256_file(file)
     except OSError as error:
@@ -94,7 +94,7 @@ def load_torch(spec: ModelSpec, file: Path | None = None) -> nn.Module:
     network = structure(spec, () if file == source.file else read_edits(file.parent))
     if whole:
         return network
-    _fill(network, file, source.factory or str(source.file))
+    fill(network, file, source.factory or str(source.file))
     return network if source.kind == "exported" else network.eval()
 
 
@@ -110,6 +110,11 @@ def structure(spec: ModelSpec, edits: Edits = ()) -> nn.Module:
     return replay(network, edits, example_inputs(spec)) if edits else network
 
 
+def edits_of(artifact: Artifact) -> Edits:
+    """What was done to the structure of a `torch` artifact; nothing to the checkpoint itself."""
+    return read_edits(artifact.folder) if artifact.history else ()
+
+
 def save_torch(network: nn.Module, edits: Sequence[AnyEdit], folder: Path) -> None:
     """Writes a `torch` artifact: the weights, and the edits that lead from the factory's network to this one."""
     from safetensors.torch import save_file
@@ -120,8 +125,9 @@ def save_torch(network: nn.Module, edits: Sequence[AnyEdit], folder: Path) -> No
     write_edits(folder, edits)
 
 
-def _fill(network: nn.Module, file: Path, made_by: str) -> None:
-    """Loads the state_dict in `file`. Raises CheckpointError unless it has the network's names and shapes."""
+def fill(network: nn.Module, file: Path, made_by: str) -> None:
+    """Loads the state_dict in `file` into a network that `made_by` describes. Raises CheckpointError unless it has the
+    network's names and shapes."""
     state = _load_state_dict(file)
     own = network.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())

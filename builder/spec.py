@@ -159,8 +159,8 @@ class Data(SpecModel):
     training: Annotated[
         Path | None,
         Field(
-            description="samples that `compress` trains on, with labels; and `*_int8_qat`, which needs none, nor the file: "
-            "those of calibration stand in"
+            description="samples that `compress` trains on, with labels; `*_int8_qat` as well, which needs none and, if "
+            "unset, takes those of calibration"
         ),
     ] = None
     label: Annotated[
