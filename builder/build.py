@@ -185,7 +185,10 @@ def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
         return _retimed(builder, recipe, key, row) if builder.options.retime and row.timing else row
     builder.listener.on_start(spec.name, recipe.variant)
     try:
-        built = builder.workshop.run(build_variant, spec, recipe, builder.place, builder.keys.source)
+        built = builder.workshop.run(
+            build_variant, spec, recipe, builder.place, builder.keys.source,
+            on_epoch=lambda line: builder.listener.on_start(spec.name, f"{recipe.variant}, {line}"),
+        )  # fmt: skip
         row = _publish(builder, recipe, key, built)
     except (PublishError, OSError):
         raise  # neither is this variant's own fault, and the next one would meet it too

@@ -58,18 +58,26 @@ class ChannelGraph:
         return cls(network, found, {module: name for name, module in network.named_modules()})
 
     def coupled(self) -> Iterator[Coupled]:
-        """All sets of layers that lose output channels together."""
-        tied = _tied(self.network)
-        for group in self.dependencies.get_all_groups():
-            root = group[0].dep.target.module
-            modules = [dep.target.module for dep, _ in group]
-            writers = [
-                dep.target.module for dep, _ in group if self.dependencies.is_out_channel_pruning_fn(dep.handler)
-            ]
-            members = tuple(dict.fromkeys(self.names[module] for module in writers if module in self.names))
-            reasons = (_reason(module, self.names.get(module, ""), tied) for module in modules)
-            reason = next((found for found in reasons if found), None)
-            yield Coupled(self.names[root], len(group[0].idxs), members, reason)
+        """All sets of layers that lose output channels together, in the network's order."""
+        from torch import nn
+
+        seen, tied = set(), _tied(self.network)
+        for module, name in self.names.items():
+            kernel = isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and module in self.dependencies.module2node
+            if not kernel or module in seen:
+                continue
+            channels: int = self.dependencies.get_pruner_of_module(module).get_out_channels(module)
+            try:
+                group = self._group(name)
+            except (IndexError, ValueError, RuntimeError, AttributeError, TypeError):  # of operators that it cannot map
+                yield Coupled(name, channels, (name,), f"what depends on the channels of {name} cannot be followed")
+                continue
+            writes = self.dependencies.is_out_channel_pruning_fn
+            writers = [dep.target.module for dep, _ in group if writes(dep.handler) and dep.target.module in self.names]
+            seen.update(writers)
+            obstacles = (_obstacle(dep.target.module, self.names.get(dep.target.module, ""), tied) for dep, _ in group)
+            members = tuple(dict.fromkeys(self.names[writer] for writer in writers))
+            yield Coupled(name, channels, members, next((found for found in obstacles if found), None))
 
     def importance(self, layer: str, by: str, generator: Any) -> Tensor:
         """How much each output channel of a layer matters, `[channels]`: the `l1` or `l2` norm over all weights that
@@ -102,7 +110,7 @@ def _tied(network: nn.Module) -> set[nn.Module]:
     }
 
 
-def _reason(module: object, name: str, tied: set[nn.Module]) -> str | None:
+def _obstacle(module: object, name: str, tied: set[nn.Module]) -> str | None:
     from torch import nn
 
     match module:

@@ -66,6 +66,8 @@ def fit(network: nn.Module, task: Task) -> Standing:
     training = task.training
     device = _device(training)
     network.to(device)
+    if not task.frozen:
+        network.eval()
     with seeded(training.seed, device):
         generator = torch.Generator().manual_seed(training.seed)
         state = TrainingState(network, _optimizer(network, training), generator, task.masks)
@@ -122,8 +124,8 @@ def _epoch(state: TrainingState, task: Task) -> None:
         batch = varied(task.data.batch(rows, device), training, state.generator)
         with _precision(training, device):
             loss = task.loss(outputs_of(network(*batch.inputs)), batch)
-        if not math.isfinite(float(loss)):
-            raise StepError(f"{task.spec.name}: the loss is {float(loss)} in epoch {state.epoch + 1}; lower `lr`")
+        if not math.isfinite(value := float(loss.detach())):
+            raise StepError(f"{task.spec.name}: the loss is {value} in epoch {state.epoch + 1}; lower `lr`")
         state.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()

@@ -159,7 +159,7 @@ class Data(SpecModel):
     training: Annotated[
         Path | None,
         Field(
-            description="samples that `compress` trains on, with labels; `*_int8_qat` as well, which needs none and, if "
+            description="samples that `compress` trains on, with labels; `*_int8_qat` too, which needs none, and, if "
             "unset, takes those of calibration"
         ),
     ] = None

@@ -81,8 +81,8 @@ class PruneChannels(Step):
             if left == layer.channels:
                 print(f"{layer.layer} keeps its {left} channels: fewer would be no multiple of {settings.multiple}")
             elif obstacle := self._obstacle(whole, layer, layer.channels - max(1, left), spec):
-                if set(layer.members) & set(settings.layers):
-                    raise StepError(f"{spec.name}: {layer.layer} cannot lose channels: {obstacle}")
+                if named := [name for name in layer.members if name in settings.layers]:
+                    raise StepError(f"{spec.name}: {named[0]} cannot lose channels: {obstacle}")
                 print(f"{layer.layer} keeps its {layer.channels} channels: {obstacle}")
             elif left == 0:
                 raise StepError(
@@ -143,7 +143,7 @@ class PruneChannels(Step):
 def channels_left(channels: int, share: float, multiple: int) -> int:
     """How many channels stay: the multiple nearest to what the share leaves, at least one of it; none if the share
     leaves less than one channel."""
-    left = channels * (1 - share)
+    left = round(channels * (1 - share), 6)  # 10 of which 0.9 go leave one, whatever the last bit says
     return min(channels, max(1, round(left / multiple)) * multiple) if left >= 1 else 0
 
 

@@ -24,7 +24,7 @@ UPDATES: Final = 50  # of the masks on that way
 @dataclass(frozen=True)
 class PruneWeights(Step):
     """Sets the `share` of the weights of convolutions, linear, recurrent and attention layers that matter least to
-    zero: one threshold for the network (scope `global`), since layers differ in how much they can spare, or one a layer.
+    zero. One threshold for the network (scope `global`) or one a layer: layers differ in how much they can spare.
 
     Han et al., "Learning both Weights and Connections for Efficient Neural Networks" (arXiv:1506.02626); global against
     layerwise: Blalock et al., "What is the State of Neural Network Pruning?" (arXiv:2003.03033). `gradual`: the share
