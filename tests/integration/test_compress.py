@@ -136,10 +136,8 @@ def test_channels_go_with_all_that_depends_on_them(spec: ModelSpec, tmp_path: Pa
     before = sum(value.numel() for value in load_torch(spec).parameters())
     assert sum(value.numel() for value in found.parameters()) < 0.35 * before
     assert accuracy(found) > accuracy(load_torch(spec)) - 0.1
-    assert {edit.layer for edit in read_edits(artifact.folder) if isinstance(edit, RemoveChannels)} == {
-        "stem.0",
-        "body.0",
-    }
+    edits = read_edits(artifact.folder)
+    assert [edit.layer for edit in edits if isinstance(edit, RemoveChannels)] == ["stem.0", "body.0"]
     assert edits == read_edits(made(spec, tmp_path, channels(0.5)).folder)
 
 
@@ -183,20 +181,20 @@ def test_a_threshold_prunes_as_far_as_the_held_out_samples_allow(
     spec: ModelSpec, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without training, so that the first layer's limit is met soon; the state that lost too much is not kept."""
-    artifact = made(spec, tmp_path, channels(0.9, multiple=2, threshold="5pt", patience=2))
+    artifact = made(spec, tmp_path, channels(0.9, multiple=2, threshold="1pt", patience=2))
     trials = re.findall(r"(\S+): with (\d+) of (\d+) channels (\S+) points are lost", capsys.readouterr().out)
     found = network(spec, artifact)
     for layer, width in (("body.0", found.body[0].out_channels), ("stem.0", found.stem[0].out_channels)):
         lost = {int(left): float(points) for name, left, _, points in trials if name == layer}
-        assert lost[width] <= 5
-        assert all(points > 5 for left, points in lost.items() if left < width)
+        assert lost.get(width, 0) <= 1
+        assert all(points > 1 for left, points in lost.items() if left < width)
         assert list(lost) == sorted(lost, reverse=True)
     at_least = {name for name, left, of, _ in trials if int(left) == channels_left(int(of), 0.9, 2)}
     limited = {name for name, *_ in trials} - at_least
     assert limited  # a layer that was not pruned down to the least that the share allows
     for layer in limited:
         points = [float(points) for name, _, _, points in trials if name == layer]
-        assert [lost > 5 for lost in points[-2:]] == [True, True]  # patience: a second raise is tried
+        assert [lost > 1 for lost in points[-2:]] == [True, True]  # patience: a second raise is tried
 
 
 def test_a_ticket_is_rewound_to_its_early_weights_and_trained(
