@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
 from builder.advice import GENTLER, gentler, int8_advice
-from builder.recipes import RECIPES
 from builder.artifact import Artifact
 from builder.build import BuildOptions, Listener, build
 from builder.graph import graph_facts, parameter_count
+from builder.recipes import RECIPES
 from builder.source import load_torch, source_artifact
 from builder.spec import DEFAULT_VARIANTS
 from builder.spec_file import load_spec
