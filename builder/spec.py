@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from builder.spec_base import Loss, Positive, SpecModel, loss_limit
-from builder.spec_compress import AnyTechnique, CompressionName
+from builder.spec_compress import CompressionName, Techniques
 from core.axes import Number
 from core.metrics import METRICS, Metric, get_metric
 from core.tensors import Axis, TensorSpec
@@ -260,7 +260,7 @@ class ModelSpec(SpecModel):
     ] = {}
     labels: Annotated[tuple[str, ...], Field(description="the classes' names, for `trident infer`")] = ()
     compress: Annotated[
-        dict[CompressionName, Annotated[tuple[AnyTechnique, ...], Field(min_length=1)]],
+        dict[CompressionName, Techniques],
         Field(description="what is done to the network, in order, before variants `<name>_<id>` are made of it"),
     ] = {}
     variants: Annotated[
