@@ -31,7 +31,7 @@ def _divergence(scores: Tensor, wanted: Tensor, temperature: float) -> Tensor:
     from torch.nn import functional
 
     mine = (_classes(scores) / temperature).log_softmax(1)
-    return functional.kl_div(mine, wanted, reduction="batchmean") * temperature**2
+    return functional.kl_div(mine, wanted, reduction="batchmean").mul(temperature**2)
 
 
 def _classes(scores: Tensor) -> Tensor:
@@ -52,7 +52,8 @@ def _binary(likelihoods: Tensor, wanted: Tensor, temperature: float) -> Tensor: 
     mine, yours = (value.clamp(1e-6, 1 - 1e-6) for value in (likelihoods, wanted))
     cross = special.xlog1py(1 - yours, -mine) + special.xlogy(yours, mine)
     own = special.xlog1py(1 - yours, -yours) + special.xlogy(yours, yours)
-    return (own - cross).mean()
+    mean: Tensor = (own - cross).mean()
+    return mean
 
 
 def _squared(numbers: Tensor, wanted: Tensor, temperature: float) -> Tensor:  # noqa: ARG001

@@ -85,7 +85,8 @@ def pairs(hints: Sequence[Hint], teacher: nn.Module, student: nn.Module, inputs:
 
 def tapped(network: nn.Module, layers: Sequence[str], who: str) -> Taps:
     """What the layers gave in the network's last run; empty before the first. Raises StepError for an unknown one."""
-    modules, found = dict(network.named_modules()), Taps()
+    modules = dict(network.named_modules())
+    found: Taps = {}
 
     def note(name: str) -> Callable[[nn.Module, object, Tensor | tuple[Tensor, ...]], None]:
         return lambda module, inputs, result: found.update({name: outputs_of(result)[0]})  # noqa: ARG005

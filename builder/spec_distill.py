@@ -21,8 +21,8 @@ class Hint(SpecModel):
         Literal["features", "hidden", "attention"],
         Field(
             description="`features`: what the layers give, `[channels, ...]`; `hidden`: the same, `[..., channels]`, as "
-            "in encoders of text; through a learned linear map where the student's are fewer or more. `attention`: only "
-            "where in `[channels, ...]` they are strong"
+            "in encoders of text; through a learned linear map where the student has fewer or more channels. "
+            "`attention`: only where in `[channels, ...]` the layers are strong"
         ),
     ]
     layers: Annotated[

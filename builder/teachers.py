@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from builder.spec import ModelSpec
     from builder.spec_compress import Distillation
-    from builder.spec_distill import Teacher
+    from builder.spec_distill import AnswerKind, Teacher
 
 ROOM: Final = 2**28  # numbers of remembered answers: a gigabyte
 ASKED: Final = 256  # samples a batch
@@ -88,7 +88,7 @@ def _shown(shapes: list[list[int]]) -> str:
 def answers_of(spec: ModelSpec, settings: Distillation) -> list[Answer | None]:
     """What each output is, in the spec's order; None for those that are no floating point, of which nothing is learned.
 
-    Raises StepError if the settings name an output that the spec has not.
+    Raises StepError if the settings name an output that the spec has not, or nothing can be learned.
     """
     names = [tensor.name for tensor in spec.outputs]
     for name in settings.answers:
@@ -96,11 +96,13 @@ def answers_of(spec: ModelSpec, settings: Distillation) -> list[Answer | None]:
             close = difflib.get_close_matches(name, names, 1)
             hint = f"did you mean {close[0]!r}?" if close else f"its outputs are {', '.join(names)}"
             raise StepError(f"{spec.name} has no output {name!r} for `answers`; {hint}")
-    judged = "scores" if spec.metric.function.labels == "class" else "numbers"
+    judged: AnswerKind = "scores" if spec.metric.function.labels == "class" else "numbers"
     found: list[Answer | None] = []
     for tensor in spec.outputs:
         kind = settings.answers.get(tensor.name, judged if tensor.name == spec.metric.output else "numbers")
         found.append(ANSWERS[kind] if tensor.dtype.startswith("float") else None)
+    if not any(found):
+        raise StepError(f"{spec.name} has no output in floating point, so there is nothing to learn from a teacher")
     return found
 
 
@@ -117,7 +119,8 @@ class Teachers:
         """The mean of what they say of each output that is learned from, each `[n, values]`."""
         import torch
 
-        total, means = sum(self.weights), list[Tensor]()
+        total = sum(self.weights)
+        means: list[Tensor] = []
         for network, weight in zip(self.networks, self.weights, strict=True):
             with torch.no_grad():
                 outputs = outputs_of(network.to(inputs[0].device)(*inputs))

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Distill(Step):
-    """The loss is `alpha` times that of the answers, the rest that of the labels (Hinton et al., arXiv:1503.02531), and
-    the hints' added to it. Teachers see the very images that the student sees, mirrored and moved as they are (Beyer et
-    al., "Knowledge distillation: A good teacher is patient and consistent", arXiv:2106.05237). Several teachers' answers
-    are averaged. Without a `student` the network that is there is trained: after pruning that gets back what was lost;
+    """The loss is `alpha` times that of the answers and the rest that of the labels (Hinton et al., arXiv:1503.02531);
+    the hints' are added. Teachers see the very images that the student sees, mirrored and moved as they are (Beyer et
+    al., "Knowledge distillation: A good teacher is patient and consistent", arXiv:2106.05237); several answers are
+    averaged. Without a `student` the network that is there is trained: after pruning that gets back what was lost,
     alone it is self-distillation (Furlanello et al., "Born-Again Neural Networks", arXiv:1805.04770). Weights that are
     exactly zero stay zero.
     """
@@ -76,12 +76,8 @@ class Distill(Step):
         data = load_training(spec, settings.train, labelled=settings.alpha < 1)
         learner = Learner(student, [pair.mapped for pair in compared])
         loss = self._loss(spec, data, teachers, compared)
-        fit(
-            learner,
-            Task(
-                spec, data, settings.train, loss, zeros_of(learner), checkpoint=resume_folder(out_dir) / "training.pt"
-            ),
-        )
+        checkpoint = resume_folder(out_dir) / "training.pt"
+        fit(learner, Task(spec, data, settings.train, loss, zeros_of(learner), checkpoint=checkpoint))
         save_torch(student, edits, out_dir)
 
     def _student(self, source: Artifact) -> tuple[nn.Module, Edits]:
