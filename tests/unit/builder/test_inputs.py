@@ -84,6 +84,9 @@ def test_a_factory_that_fails(tmp_path: Path) -> None:
     (tmp_path / "factory.py").write_text("def make():\n    raise RuntimeError('no such thing')\n")
     with pytest.raises(CheckpointError, match=r"failed: RuntimeError: no such thing"):
         load_torch(load_spec(path))
+    (tmp_path / "factory.py").write_text("def make():\n    raise RuntimeError('Error(s):\\n\\tMissing key: a\\n  ')\n")
+    with pytest.raises(CheckpointError, match=r"failed: RuntimeError: Error\(s\): Missing key: a$"):
+        load_torch(load_spec(path))
     (tmp_path / "factory.py").write_text("def make():\n    return 1\n")
     with pytest.raises(CheckpointError, match="returned int, not a torch module"):
         load_torch(load_spec(path))
