@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from builder.artifact import Artifact
-from builder.data import check_data, load_samples, warnings
+from builder.data import check_data, examine_samples, load_samples, warnings
 from builder.errors import CheckpointError, DataError, StepError
 from builder.imports import import_artifact
 from builder.layers import read_layers
@@ -85,8 +85,8 @@ def examine_original(spec: ModelSpec, place: Workplace) -> Original:
 
     place.cache.mkdir(parents=True, exist_ok=True)
     evaluation = load_samples(spec, spec.data.evaluation)
-    calibration = load_samples(spec, spec.data.calibration, labelled=False)
-    training = load_samples(spec, spec.data.training, labelled=False) if spec.data.training else None
+    calibration = examine_samples(spec, spec.data.calibration)
+    training = examine_samples(spec, spec.data.training) if spec.data.training else None
     check_data(spec, calibration, evaluation, training)
     source = source_artifact(spec, place.cache)
     try:
