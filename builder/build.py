@@ -17,7 +17,8 @@ from builder.passport import make_passport
 from builder.recipes import Recipe, recipes_of
 from builder.related import related
 from builder.repository import Package, Repository, remedy
-from builder.spec import RUN_THEIR_CONTENT, ModelSpec
+from builder.spec import ModelSpec
+from builder.spec_checkpoint import RUN_THEIR_CONTENT
 from builder.spec_file import load_spec
 from builder.step import sweep_partial
 from builder.triton_config import make_config
