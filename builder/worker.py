@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -39,6 +39,7 @@ from core.tensors import Arrays
 
 T = TypeVar("T")
 BATCH = 64  # of the in-process evaluation
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,10 @@ def _make(spec: ModelSpec, recipe: Recipe, place: Workplace, source: Artifact) -
         return import_artifact(spec, recipe.imported, place.cache)
     steps = recipe.steps_from(source.format)
     assert steps is not None  # the caller asked `unavailable` first
+    if any(step.reads_training for step in steps):
+        import torch
+
+        torch.set_num_threads(cores())  # whatever else this process did before: other sums would be other weights
     return run_recipe(steps, source, place.cache, on_step=lambda name: print(f"== {recipe.variant}: {name}"))
 
 
@@ -220,16 +225,27 @@ class Workshop:
     _pool: ProcessPoolExecutor | None = field(default=None, init=False)
     _running: bool = field(default=False, init=False)
 
-    def run(self, function: Callable[..., T], *arguments: object) -> T:
+    def run(
+        self,
+        function: Callable[..., T],
+        *arguments: object,
+        on_epoch: Callable[[str], None] = lambda line: None,  # noqa: ARG005
+    ) -> T:
         """Runs a function of this module in the child and gives its result. Its errors come through; a crash of the
-        child becomes a StepError."""
+        child becomes a StepError. `on_epoch` is told each line on an epoch of training that it prints."""
         if self._pool is None:
             self.log.parent.mkdir(parents=True, exist_ok=True)
+            self.log.touch()
             self._pool = ProcessPoolExecutor(1, get_context("spawn"), _start_child, (str(self.log), os.getpid()))
         try:
             self._running = True
-            found = self._pool.submit(function, *arguments)
-            found.exception()  # waits; what interrupts the waiting leaves the call running
+            with self.log.open() as log:
+                log.seek(0, os.SEEK_END)
+                found = self._pool.submit(function, *arguments)
+                while not wait((found,), timeout=POLL_S).done:  # what interrupts the waiting leaves the call running
+                    for line in log:
+                        if line.startswith("epoch "):
+                            on_epoch(line.strip())
             self._running = False
             return found.result()
         except BrokenProcessPool:
