@@ -1,0 +1,39 @@
+"""What a model's file says of itself, whatever its format."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Format = Literal["onnx", "openvino", "torchscript", "tensorrt", "python", "other"]
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output. `datatype` is Triton's spelling without `TYPE_`, empty where the file does not say it. `shape` has
+    -1 for a free axis, the batch axis among them, and is None where the file does not say it."""
+
+    name: str
+    datatype: str = ""
+    shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model's file, read without its weights and without running anything.
+
+    `operators` are `domain/Operator`, the domain of plain ONNX being empty. `opset` is ONNX's or OpenVINO's. `needs` are
+    files that it reads beside itself. `trouble` says why it cannot be what its name promises; the rest is then empty.
+    """
+
+    path: Path
+    form: Format
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    knows_signature: bool = False
+    ir_version: int = 0
+    opset: int = 0
+    operators: frozenset[str] = field(default_factory=frozenset)
+    needs: tuple[str, ...] = ()
+    trouble: str = ""
