@@ -329,3 +329,30 @@ class Benchmark(ResultModel):
     rows: Annotated[tuple[SummaryRow, ...], Field(description="the comparison that the claims were drawn from")]
     windows: tuple[LoadWindow, ...]
     claims: tuple[Claim, ...]
+
+
+class LintFinding(ResultModel):
+    """One fault in a model repository. `line` and `column` count from 1; 0 means the file or folder as a whole."""
+
+    code: str
+    severity: Literal["error", "warning", "note"]
+    model: str
+    file: str
+    line: int
+    column: int
+    message: str
+    why: str
+    fix: str
+    page: Annotated[str, Field(description="from the root of the project's sources")]
+    fixable: Annotated[bool, Field(description="`--fix` mends it")]
+
+
+class LintReport(ResultModel):
+    """What `trident lint --json` prints."""
+
+    path: str
+    release: Annotated[str, Field(description="of Triton, such as 26.06, or `wheel` for the embedded one")]
+    server_version: str
+    models: int
+    counts: Annotated[dict[str, int], Field(description="severity -> findings")]
+    findings: tuple[LintFinding, ...]

@@ -13,7 +13,8 @@ from lint.repository import Model
 
 @dataclass(frozen=True)
 class Context:
-    """What a check may ask beside its model: the other models by name, the server that is aimed at, and its CPU cores."""
+    """What a check may ask beside its model: the other models by name, the server that is aimed at, and its CPU
+    cores."""
 
     repository: Path
     models: Mapping[str, Model]
@@ -23,7 +24,8 @@ class Context:
 
 @dataclass(frozen=True)
 class Hit:
-    """A fault that a check has found. `at` is the path in the configuration; `file` another file or folder that it is in."""
+    """A fault that a check has found. `at` is the path in the configuration; `file` another file or folder that it is
+    in."""
 
     code: str
     message: str

@@ -6,23 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lint.finding import Edit, Finding, Severity
+from lint.finding import Edit
 from lint.pbtxt import Block, Field, place
 
 
 @dataclass(frozen=True)
 class Config:
-    """`message` is Triton's ModelConfig, with its misspellings read as what they were meant to be; `tree` is the text as it
-    stands. `text` is empty, and `tree` without fields, where there is no file and all is left to the server."""
+    """`message` is Triton's ModelConfig, with its misspellings read as what they were meant to be, and `names` the
+    fields that it is given, also with a value of 0; `tree` is the text as it stands. Where there is no file, and all is
+    left to the server, `text` is empty and `tree` without fields."""
 
     path: Path
     text: str
     tree: Block
     message: Any
+    names: frozenset[str] = frozenset()
 
     def find(self, *path: str | int) -> Field | None:
-        """The field at a path such as `("input", 1, "dims")`; None if it is not written. A number counts the fields of the
-        name before it; without one the first is taken."""
+        """The field at a path such as `("input", 1, "dims")`; None if it is not written. A number counts the fields of
+        the name before it; without one the first is taken."""
         return _find(self.tree, path)
 
     def place(self, *path: str | int) -> tuple[int, int]:
@@ -83,11 +85,3 @@ def _find(block: Block, path: tuple[str | int, ...]) -> Field | None:
     if not rest:
         return field
     return _find(field.value, rest) if isinstance(field.value, Block) else None
-
-
-def finding(
-    config: Config, model: str, code: str, severity: Severity, message: str, *path: str | int, edits: tuple[Edit, ...] = ()
-) -> Finding:
-    """A finding at a part of a configuration."""
-    line, column = config.place(*path) if path else (0, 0)
-    return Finding(code, severity, model, config.path, line, column, message, edits)

@@ -8,8 +8,8 @@ from typing import Final, Literal
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("error", "warning", "note")
-"""Worst first. Error: the server refuses it, or it answers wrongly or never. Warning: it works, and costs speed, memory or
-safety. Note: worth a thought."""
+"""Worst first. Error: the server refuses it, or it answers wrongly or never. Warning: it works, and costs speed, memory
+or safety. Note: worth a thought."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Edit:
 
 @dataclass(frozen=True)
 class Finding:
-    """One fault at one place. `line` and `column` count from 1; line 0 means the file or folder as a whole. `edits` mend it,
-    where that can be done without knowing more than the file says."""
+    """One fault at one place. `line` and `column` count from 1; line 0 means the file or folder as a whole. `edits`
+    mend it, where that can be done without knowing more than the file says."""
 
     code: str
     severity: Severity

@@ -16,7 +16,8 @@ MAX_DEPTH: Final = 8  # graphs within nodes within graphs
 
 
 def read_onnx(path: Path) -> ModelFile:
-    """Reads signature, versions and operators; weights are skipped over. Trouble with the file becomes its `trouble`."""
+    """Reads signature, versions and operators; weights are skipped over. Trouble with the file becomes its
+    `trouble`."""
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _read_model(path, data)
@@ -43,7 +44,8 @@ def _read_model(path: Path, data: Buffer) -> ModelFile:
     inputs = tuple(_tensor(data, *place) for place in found.inputs)
     return ModelFile(
         path, "onnx", tuple(tensor for tensor in inputs if tensor.name not in weights),
-        tuple(_tensor(data, *place) for place in found.outputs), knows_signature=True,
+        tuple(_tensor(data, *place) for place in found.outputs),
+        tuple(tensor for tensor in inputs if tensor.name in weights), knows_signature=True,
         ir_version=ir_version, opset=opset, operators=frozenset(found.operators), needs=tuple(sorted(found.external)),
     )  # fmt: skip
 
@@ -132,7 +134,9 @@ def _tensor_type(data: Buffer, start: int, end: int) -> Tensor:
         if (number, kind) == (1, VARINT):
             datatype = BY_ONNX[a].triton if a in BY_ONNX else OTHER_TYPES.get(a, "")
         elif (number, kind) == (2, BYTES):
-            shape = tuple(_dim(data, c, d) for inner, c_kind, c, d in fields(data, a, b) if (inner, c_kind) == (1, BYTES))
+            shape = tuple(
+                _dim(data, c, d) for inner, c_kind, c, d in fields(data, a, b) if (inner, c_kind) == (1, BYTES)
+            )
     return Tensor("", datatype, shape)
 
 

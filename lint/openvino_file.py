@@ -25,8 +25,8 @@ OPSET: Final = re.compile(r"opset(\d+)")
 
 
 def read_openvino(path: Path) -> ModelFile:
-    """Reads the layers. No entity is expanded, and a document that declares one is refused: it could grow without bound.
-    Trouble with the file becomes its `trouble`."""
+    """Reads the layers. No entity is expanded, and a document that declares one is refused: it could grow without
+    bound. Trouble with the file becomes its `trouble`."""
     if path.stat().st_size > MAX_BYTES:
         return ModelFile(path, "openvino", trouble=f"it is larger than {MAX_BYTES >> 20} MiB, which no IR's XML is")
     layers = _Layers()

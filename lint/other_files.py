@@ -5,24 +5,32 @@ from __future__ import annotations
 import ast
 import pickletools
 import re
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Final
 
 from lint.signature import ModelFile, Tensor
 
 MAX_SCRIPT_BYTES: Final = 64 << 20
+MAX_SOURCE_BYTES: Final = 4 << 20
+# What zipfile and pickletools raise on archives that are cut off, spoiled, encrypted or compressed in unknown ways.
+BROKEN: Final = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError),
+    *(EOFError, ValueError, LookupError, OSError),
+)
 FORWARD: Final = re.compile(r"def forward\(\s*self\s*:?[^,)]*(?P<rest>[^)]*)\)", re.DOTALL)
 ARGUMENT: Final = re.compile(r"(\w+)\s*:\s*(\w+)")
 
 
 def read_torchscript(path: Path) -> ModelFile:
-    """The names of `forward`'s arguments, from the source in the archive. The pickle in it is looked through, not loaded."""
+    """The names of `forward`'s arguments, from the source in the archive. The pickle in it is looked through, not
+    loaded."""
     try:
         with zipfile.ZipFile(path) as archive:
             return _read_archive(path, archive)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        # Of what a hostile archive can hold, zipfile also raises these: encryption, compression that it does not know.
+    except BROKEN as error:
         return ModelFile(path, "torchscript", trouble=f"it is no whole archive, so no TorchScript: {error}")
 
 
@@ -66,19 +74,34 @@ def read_tensorrt(path: Path) -> ModelFile:
     if head[1:] != b"trt":
         return ModelFile(path, "tensorrt", trouble="it does not begin as a TensorRT plan does")
     if head == b"vtrt":
-        return ModelFile(path, "tensorrt", trouble="it is an engine of TensorRT for RTX, which Triton's backend cannot read")
+        return ModelFile(
+            path, "tensorrt", trouble="it is an engine of TensorRT for RTX, which Triton's backend cannot read"
+        )
     return ModelFile(path, "tensorrt")
 
 
 def read_python(path: Path) -> ModelFile:
-    """Whether the source parses and has the class that Triton asks for."""
+    """Whether the source parses and gives the class that Triton asks for."""
+    if path.stat().st_size > MAX_SOURCE_BYTES:
+        return ModelFile(path, "python", trouble=f"it is larger than {MAX_SOURCE_BYTES >> 20} MiB, which no source is")
     try:
         tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return ModelFile(path, "python", trouble=f"it is no Python source: {error}")
-    names = {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
-    names |= {alias.asname or alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import) for alias in node.names}
-    names |= {target.id for node in ast.walk(tree) if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
+    names = {name for node in ast.walk(tree) for name in _defined(node)}
     if not names & {"TritonPythonModel", "*"}:
         return ModelFile(path, "python", trouble="it defines no class `TritonPythonModel`")
-    return ModelFile(path, "python")
+    return ModelFile(path, "python", completes="auto_complete_config" in names)
+
+
+def _defined(node: ast.AST) -> list[str]:
+    """The names that a node gives."""
+    match node:
+        case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
+            return [name]
+        case ast.Import(names=names) | ast.ImportFrom(names=names):
+            return [alias.asname or alias.name for alias in names]
+        case ast.Assign(targets=targets):
+            return [target.id for target in targets if isinstance(target, ast.Name)]
+        case _:
+            return []

@@ -1,6 +1,6 @@
 """Reads protobuf's text format into a tree that knows where each part stands. Protobuf's own parser decides what a file
-means; this one says where, and goes on where the other stops: at a field that does not exist, or a value of the wrong kind.
-"""
+means; this one says where, and goes on where the other stops: at a field that does not exist, or a value of the wrong
+kind."""
 
 from __future__ import annotations
 

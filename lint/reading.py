@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from google.protobuf import text_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -31,15 +33,15 @@ RULES: Final = (
     ),
     Rule(
         "TRN002", "error", "A field that does not exist",
-        "The server refuses the whole file for one unknown field, most often a slip of the pen or a field one level too "
-        "high.",
+        "The server refuses the whole file for one unknown field, most often a slip of the pen or a field one level "
+        "too high.",
         "Write the name as ModelConfig has it, at its level.",
         "failed to read text proto from", fixable=True,
     ),
     Rule(
         "TRN003", "error", "A value of the wrong kind",
-        "A word where a number is expected, or the name of a data type or kind that does not exist: the server refuses the "
-        "whole file.",
+        "A word where a number is expected, or the name of a data type or kind that does not exist: the server "
+        "refuses the whole file.",
         "Give a value of the field's kind; data types are `TYPE_FP32`, `TYPE_INT64`, `TYPE_STRING` and so on.",
         "failed to read text proto from", fixable=True,
     ),
@@ -69,6 +71,7 @@ INTEGERS: Final = {
     FieldDescriptor.CPPTYPE_UINT32, FieldDescriptor.CPPTYPE_UINT64,
 }  # fmt: skip
 FLOATS: Final = {FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE}
+INTEGER: Final = re.compile(r"-?\s*(0[xX][0-9a-fA-F]+|\d+)")
 BOOLEANS: Final = {"true", "false", "True", "False", "t", "f", "0", "1"}
 
 
@@ -98,16 +101,21 @@ def read_config(path: Path, model: str, release: Release) -> Reading:
     except PbtxtError as error:
         return Reading(None, (_as_finding(_Problem("TRN001", error.at, str(error)), model, path, text),))
     problems = list(_check(tree, pb.ModelConfig.DESCRIPTOR, "", release))
-    message = None
+    message, mended = None, text
     try:
         mended = apply(text, tuple(edit for problem in problems for edit in problem.edits))
-        message = text_format.Parse(mended, pb.ModelConfig(), allow_unknown_field=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # of an escape that does not exist; the server's parser, in C++, refuses it
+            message = text_format.Parse(mended, pb.ModelConfig(), allow_unknown_field=True)
     except text_format.ParseError as error:
         if not any(problem.code in ("TRN001", "TRN003", "TRN006") for problem in problems):
             problems.append(_Problem("TRN001", _offset(text, error), _without_place(str(error))))
-    except (UnicodeError, RecursionError) as error:
+    except (UnicodeError, RecursionError, DeprecationWarning) as error:
         problems.append(_Problem("TRN001", 0, f"protobuf cannot read it: {error}"))
-    config = None if message is None else Config(path, text, tree, message)
+    config = None
+    if message is not None:
+        names = frozenset(field.name for field in (parse(mended) if mended != text else tree).fields)
+        config = Config(path, text, tree, message, names)
     return Reading(config, tuple(_as_finding(problem, model, path, text) for problem in problems))
 
 
@@ -167,7 +175,9 @@ def _check(block: Block, kind: Descriptor, path: str, release: Release) -> Itera
         full = f"{path}{field.name}"
         since = FIELD_SINCE.get(full)
         if since is not None and since > release.server:
-            yield _Problem("TRN004", at, f"{full} came with Triton {since[0]}.{since[1]}; {release.said} does not know it")
+            yield _Problem(
+                "TRN004", at, f"{full} came with Triton {since[0]}.{since[1]}; {release.said} does not know it"
+            )
         if field.name in seen and not known.is_repeated:
             yield _Problem("TRN006", at, f"{full} is given twice")
         seen.add(field.name)
@@ -207,7 +217,7 @@ def _check_value(field: Field, known: FieldDescriptor, full: str) -> Iterator[_P
 
 def _expected(value: Scalar, known: FieldDescriptor) -> tuple[str, bool]:
     if known.cpp_type in INTEGERS:
-        return "a whole number", value.kind == "number" and not set(value.text) & set(".") and "e" not in value.text.lower().replace("0x", "")
+        return "a whole number", value.kind == "number" and bool(INTEGER.fullmatch(value.text))
     if known.cpp_type in FLOATS:
         return "a number", value.kind == "number" or value.text.lstrip("-").lower() in ("inf", "infinity", "nan")
     if known.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
@@ -219,7 +229,8 @@ def _check_word(value: Scalar, names: list[str], full: str) -> Iterator[_Problem
     if value.kind == "number" or value.text in names:
         return
     word = value.text.strip("\"'")
-    near = [word] if word in names else get_close_matches(ALIASES.get(word.upper(), word.upper()), names, 1, 0.75)
+    near = [name for name in names if word.upper() in (name, name.partition("_")[2])]
+    near = near[:1] or get_close_matches(ALIASES.get(word.upper(), word.upper()), names, 1, 0.75)
     hint = f"; did you mean {near[0]}?" if near else f"; it takes {', '.join(names)}"
     edits = (Edit(value.span.start, value.span.end, near[0]),) if near else ()
     yield _Problem("TRN003", value.span.start, f"{full} has no value {value.text}{hint}", edits)

@@ -1,10 +1,9 @@
 """Which release of Triton carries what, and what the runtimes in it can read.
 
-Releases: ONNX Runtime from the server's docs/introduction/compatibility.md, OpenVINO from the `standalone_openvino_version`
-of build.py at each release's tag, both as of August 2026. Limits: found by running each runtime's wheel. For ONNX Runtime a
-one-node model was loaded with every IR version and opset up to the first refusal; for OpenVINO it is the newest operator set
-in the package.
-"""
+Releases: ONNX Runtime from the server's docs/introduction/compatibility.md, OpenVINO from the
+`standalone_openvino_version` of build.py at each release's tag, both as of August 2026. Limits: found by running each
+runtime's wheel. For ONNX Runtime a one-node model was loaded with every IR version and opset up to the first refusal;
+for OpenVINO it is the newest operator set in the package."""
 
 from __future__ import annotations
 

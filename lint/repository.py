@@ -1,4 +1,5 @@
-"""A model repository as the server would see it: folders, versions, files, read with care and without following links out."""
+"""A model repository as the server would see it: folders, versions, files, read with care and without following links
+out."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from tritonclient.grpc import model_config_pb2 as pb
 
 from core.errors import RepositoryError
 from lint.config import Config
@@ -35,8 +38,9 @@ BACKENDS: Final = {
     "python": ("model.py", read_python),
 }
 PLATFORMS: Final = {
-    "onnxruntime_onnx": "onnxruntime", "tensorrt_plan": "tensorrt", "pytorch_libtorch": "pytorch", "libtorch": "pytorch",
-    "torch_aoti": "pytorch", "tensorflow_savedmodel": "tensorflow", "tensorflow_graphdef": "tensorflow",
+    "onnxruntime_onnx": "onnxruntime", "tensorrt_plan": "tensorrt",
+    "pytorch_libtorch": "pytorch", "libtorch": "pytorch", "torch_aoti": "pytorch",
+    "tensorflow_savedmodel": "tensorflow", "tensorflow_graphdef": "tensorflow",
 }  # fmt: skip
 ENSEMBLE: Final = "ensemble"
 
@@ -73,8 +77,8 @@ class Model:
 
 
 def model_folders(path: Path) -> tuple[Path, tuple[Path, ...]]:
-    """The repository that a path belongs to, and the folders of models that it names: a repository's all, or the one that it
-    is itself, or whose `config.pbtxt` it is. Raises RepositoryError."""
+    """The repository that a path belongs to, and the folders of models that it names: a repository's all, or the one
+    that it is itself, or whose `config.pbtxt` it is. Raises RepositoryError."""
     path = path.absolute()
     if path.name.endswith(".pbtxt") and not path.is_dir():
         path = path.parent
@@ -97,8 +101,6 @@ def read_model(folder: Path, release: Release) -> Model:
         reading = read_config(path, name, release)
         config, findings = reading.config, reading.findings
     else:
-        from tritonclient.grpc import model_config_pb2 as pb
-
         config = Config(path, "", Block((), Span(0, 0)), pb.ModelConfig())
     try:
         versions, ignored = _versions(folder)
@@ -167,7 +169,11 @@ def inside(path: Path, folder: Path) -> bool:
 def links_out(model: Model, repository: Path) -> Iterator[tuple[Path, str]]:
     """Symbolic links of a model (its folder, versions and their files) whose target is not in the repository."""
     root = repository.resolve()
-    below = [path for version in model.versions for path in (version.folder, *(version.folder / n for n in sorted(version.files)))]
+    below = [
+        path
+        for version in model.versions
+        for path in (version.folder, *(version.folder / n for n in sorted(version.files)))
+    ]
     for path in (model.folder, model.path, *below):
         if path.is_symlink():
             target = os.path.realpath(path)

@@ -12,16 +12,16 @@ from lint.repository import ENSEMBLE, Model
 RULES: Final = (
     Rule(
         "TRN201", "error", "The model's batch is fixed",
-        "A `max_batch_size` above 0 promises that the first axis of every input and output takes any size. This model was "
-        "exported with a fixed one: the native backend refuses it, or each batch but one fails.",
-        "Export with a free first axis (`dynamic_shapes` or `dynamic_axes`), or set `max_batch_size: 0` and write the whole "
-        "shape into `dims`.",
+        "A `max_batch_size` above 0 promises that the first axis of every input and output takes any size. This model "
+        "was exported with a fixed one: the native backend refuses it, or each batch but one fails.",
+        "Export with a free first axis (`dynamic_shapes` or `dynamic_axes`), or set `max_batch_size: 0` and write the "
+        "whole shape into `dims`.",
     ),
     Rule(
         "TRN202", "warning", "max_batch_size is left to the server",
-        "The model takes batches, and the configuration does not say how large they may be. The server then takes its default "
-        "of 4 (1 with OpenVINO), or none with `--disable-auto-complete-config`, and a limit set on its command line changes it "
-        "for all models.",
+        "The model takes batches, and the configuration does not say how large they may be. The server then takes its "
+        "default of 4 (1 with OpenVINO), or none with `--disable-auto-complete-config`, and a limit set on its "
+        "command line changes it for all models.",
         "Write `max_batch_size`: the size after which the time of a batch grows as fast as the batch.",
     ),
     Rule(
@@ -32,14 +32,16 @@ RULES: Final = (
     ),
     Rule(
         "TRN204", "warning", "Preferred batch sizes that make batches smaller",
-        "The batcher stops at the largest preferred size that it can make: with `[4]` and a limit of 8, seven waiting requests "
-        "leave as four and three. Without a profile for each size (TensorRT) no size is better than the next larger one.",
+        "The batcher stops at the largest preferred size that it can make: with `[4]` and a limit of 8, seven waiting "
+        "requests leave as four and three. Without a profile for each size (TensorRT) no size is better than the next "
+        "larger one.",
         "Take `preferred_batch_size` out.",
         fixable=True,
     ),
     Rule(
         "TRN205", "warning", "A batcher that has nothing to batch",
-        "With a `max_batch_size` of 0 or 1 no two requests can ever share a batch; the batcher only adds a queue and a thread.",
+        "With a `max_batch_size` of 0 or 1 no two requests can ever share a batch; the batcher only adds a queue and "
+        "a thread.",
         "Raise `max_batch_size`, or take `dynamic_batching` out.",
     ),
     Rule(
@@ -52,9 +54,9 @@ RULES: Final = (
     ),
     Rule(
         "TRN207", "warning", "A delay that cannot help",
-        "Each request may wait for so long for company. Where the batch can never grow, where a request is given up before, "
-        "or where the wait is longer than any inference takes, it is latency for nothing. On a CPU the queue fills while the "
-        "instance is busy, without any delay.",
+        "Each request may wait for so long for company. Where the batch can never grow, where a request is given up "
+        "before, or where the wait is longer than any inference takes, it is latency for nothing. On a CPU the queue "
+        "fills while the instance is busy, without any delay.",
         "Take `max_queue_delay_microseconds` out, and add a small one again only if a load test shows a gain.",
         fixable=True,
     ),
@@ -74,7 +76,7 @@ def batch_axis(model: Model, _context: Context) -> Iterator[Hit]:
         if fixed is not None:
             message = f"max_batch_size is {limit}, but {fixed.name} has the shape {list(fixed.shape or ())}"
             yield Hit("TRN201", message, ("max_batch_size",))
-    if free and model.has_config and model.config.find("max_batch_size") is None:
+    if free and model.has_config and "max_batch_size" not in model.config.names:
         yield Hit("TRN202", f"the first axis of {tensors[0].name} is free, and max_batch_size is not set")
 
 
@@ -88,10 +90,12 @@ def batcher(model: Model, _context: Context) -> Iterator[Hit]:
         waits = message.HasField("sequence_batching") or model.backend == ENSEMBLE
         if limit > 1 and not waits:
             edits = config.add("dynamic_batching { }")
-            yield Hit("TRN206", f"batches up to {limit} are allowed, and no dynamic_batching", ("max_batch_size",), edits)
+            yield Hit(
+                "TRN206", f"batches up to {limit} are allowed, and no dynamic_batching", ("max_batch_size",), edits
+            )
         return
     if limit <= 1:
-        if limit or config.find("max_batch_size"):
+        if "max_batch_size" in config.names:
             yield Hit("TRN205", f"max_batch_size is {limit}", ("dynamic_batching",))
         return
     yield from _preferred(model)
@@ -105,7 +109,9 @@ def _preferred(model: Model) -> Iterator[Hit]:
     sizes, limit = list(message.dynamic_batching.preferred_batch_size), message.max_batch_size
     out = [size for size in sizes if not 1 <= size <= limit]
     if out:
-        yield Hit("TRN203", f"preferred_batch_size {out[0]}, but max_batch_size is {limit}", where, config.remove(*where))
+        yield Hit(
+            "TRN203", f"preferred_batch_size {out[0]}, but max_batch_size is {limit}", where, config.remove(*where)
+        )
     elif sizes and max(sizes) < limit and model.backend != "tensorrt":
         message_ = f"batches stop at {max(sizes)}, though max_batch_size is {limit}"
         yield Hit("TRN204", message_, where, config.remove(*where))

@@ -14,21 +14,21 @@ RULES: Final = (
         "TRN501", "error", "A step calls a model that is not there",
         "The ensemble is loaded only if every model that it calls is, in a version that it asks for.",
         "Put the model into the repository, or mend `model_name` and `model_version` (-1 is the newest).",
-        "which contains models that are not available",
+        "contains models that are not available",
     ),
     Rule(
         "TRN502", "error", "A step maps names that its model does not have",
-        "In `input_map` and `output_map` the key is the model's own name of a tensor, the value the ensemble's. Every input of "
-        "the model must be mapped.",
+        "In `input_map` and `output_map` the key is the model's own name of a tensor, the value the ensemble's. Every "
+        "input of the model must be mapped.",
         "Mend the names; key and value are easily exchanged.",
         "is mapping to non-existing input",
     ),
     Rule(
         "TRN503", "error", "An ensemble's tensor comes from nowhere or goes nowhere",
-        "Each tensor must be an input of the ensemble or the output of one step, and be read by a step or be an output. "
-        "Otherwise the ensemble is refused.",
+        "Each tensor must be an input of the ensemble or the output of one step, and be read by a step or be an "
+        "output. Otherwise the ensemble is refused.",
         "Look for a slip in the name of this tensor.",
-        "is not written",
+        "is not used",
     ),
     Rule(
         "TRN504", "error", "Types or shapes do not meet",
@@ -50,21 +50,22 @@ RULES: Final = (
     ),
     Rule(
         "TRN507", "error", "Settings that an ensemble cannot have",
-        "An ensemble runs nothing itself: instances, optimization, warm-up and a batcher belong to its models. The server "
-        "refuses it.",
+        "An ensemble runs nothing itself: instances, optimization, warm-up and a batcher belong to its models. The "
+        "server refuses it.",
         "Move them to the models, and set `platform: \"ensemble\"` without a backend.",
         "instance group should not be specified for ensemble", fixable=True,
     ),
     Rule(
-        "TRN508", "error", "An ensemble that hangs when a step's queue is full",
-        "When the queue of a step's model refuses a request, the ensembles of Triton before 26.02 never answer: the client "
-        "waits for ever, and what it holds is not freed.",
-        "Take `max_queue_size` and the timeout out of the step's model and bound the queue in front of the ensemble, or serve "
-        "with Triton 26.02 or later.",
+        "TRN508", "error", "An ensemble that a step's full queue brings down",
+        "When the queue of a step's model refuses a request, Triton before 26.02 fails to clean up: with steps that "
+        "run side by side the server dies (2.51 was seen to: `Signal (11) received.`), and behind a decoupled model "
+        "the request is never answered (core pull request 466). A plain chain of steps passes the refusal on.",
+        "Take `max_queue_size` and the timeout out of the step's model and bound the queue in front of the server, or "
+        "serve with Triton 26.02 or later.",
     ),
 )  # fmt: skip
 REFUSED: Final = ("instance_group", "optimization", "model_warmup", "dynamic_batching", "sequence_batching")
-HANGS_BEFORE: Final = (2, 66)
+BREAKS_BEFORE: Final = (2, 66)
 
 
 def ensemble(model: Model, context: Context) -> Iterator[Hit]:
@@ -104,7 +105,9 @@ def _step(model: Model, context: Context, at: int, step: Any) -> Iterator[Hit]:
     callee = context.models.get(step.model_name)
     if callee is None:
         known = ", ".join(sorted(set(context.models) - {model.name})) or "no other model"
-        yield Hit("TRN501", f"no model {step.model_name!r} in the repository, which has {known}", (*where, "model_name"))
+        yield Hit(
+            "TRN501", f"no model {step.model_name!r} in the repository, which has {known}", (*where, "model_name")
+        )
         return
     numbers = {version.number for version in callee.versions}
     if step.model_version > 0 and step.model_version not in numbers:
@@ -114,13 +117,36 @@ def _step(model: Model, context: Context, at: int, step: Any) -> Iterator[Hit]:
         return
     yield from _maps(callee, step, where)
     limit, theirs = model.config.message.max_batch_size, callee.config.message.max_batch_size
-    if limit > max(theirs, 0) and (theirs or callee.config.find("max_batch_size")):
+    if limit > max(theirs, 0) and "max_batch_size" in callee.config.names:
         edits = model.config.set_value(str(theirs), "max_batch_size")
         yield Hit("TRN506", f"{limit} here, {theirs} in {step.model_name}", ("max_batch_size",), edits)
     policy = callee.config.message.dynamic_batching.default_queue_policy
     rejects = policy.max_queue_size or (policy.default_timeout_microseconds and not policy.timeout_action)
-    if rejects and context.release.server < HANGS_BEFORE:
-        yield Hit("TRN508", f"{step.model_name} can refuse a request, and {context.release.said} hangs on it", where)
+    if rejects and context.release.server < BREAKS_BEFORE and _branches(model, context):
+        yield Hit("TRN508", f"{step.model_name} can refuse a request, and {context.release.said} breaks on it", where)
+
+
+def _branches(model: Model, context: Context) -> bool:
+    """Whether several requests can be under way in one run: steps side by side, or a step that answers many times."""
+    assert model.config is not None
+    message = model.config.message
+    waiting, there = list(message.ensemble_scheduling.step), {tensor.name for tensor in message.input}
+    while waiting:
+        ready = [step for step in waiting if set(step.input_map.values()) <= there]
+        if len(ready) > 1:
+            return True
+        callee = context.models.get(ready[0].model_name) if ready else None
+        if (
+            callee is not None
+            and callee.config is not None
+            and callee.config.message.model_transaction_policy.decoupled
+        ):
+            return True
+        if not ready:
+            return False  # told by the tensors
+        waiting.remove(ready[0])
+        there |= set(ready[0].output_map.values())
+    return False
 
 
 def _maps(callee: Model, step: Any, where: tuple[str | int, ...]) -> Iterator[Hit]:
@@ -164,11 +190,16 @@ def _types(model: Model, context: Context) -> Iterator[Hit]:
     seen: dict[str, tuple[str, int, list[int]]] = {
         tensor.name: (model.name, tensor.data_type, _full(tensor.dims, batched)) for tensor in message.input
     }
-    uses = [*_uses(message, context), *((t.name, model.name, t.data_type, _full(t.dims, batched)) for t in message.output)]
+    uses = [
+        *_uses(message, context),
+        *((t.name, model.name, t.data_type, _full(t.dims, batched)) for t in message.output),
+    ]
     for name, owner, datatype, dims in uses:
         first, first_type, first_dims = seen.setdefault(name, (owner, datatype, dims))
         if datatype and first_type and datatype != first_type:
-            yield Hit("TRN504", f"{name} has one data type in {first}, another in {owner}", ("ensemble_scheduling", "step"))
+            yield Hit(
+                "TRN504", f"{name} has one data type in {first}, another in {owner}", ("ensemble_scheduling", "step")
+            )
         elif dims and first_dims and not _meet(dims, first_dims):
             text = f"{name} has the shape {first_dims} in {first} and {dims} in {owner}"
             yield Hit("TRN504", text, ("ensemble_scheduling", "step"))
@@ -183,7 +214,12 @@ def _uses(message: Any, context: Context) -> Iterator[tuple[str, str, int, list[
         for side, mapping in (("output", step.output_map), ("input", step.input_map)):
             for tensor in getattr(theirs, side):
                 if tensor.name in mapping:
-                    yield mapping[tensor.name], step.model_name, tensor.data_type, _full(tensor.dims, theirs.max_batch_size > 0)
+                    yield (
+                        mapping[tensor.name],
+                        step.model_name,
+                        tensor.data_type,
+                        _full(tensor.dims, theirs.max_batch_size > 0),
+                    )
 
 
 def _full(dims: Any, batched: bool) -> list[int]:

@@ -17,8 +17,8 @@ from lint.repository import BACKENDS, ENSEMBLE, Model, inside, links_out
 RULES: Final = (
     Rule(
         "TRN101", "error", "A folder that the server takes for a model",
-        "In the repository's root every folder counts as a model, also `.git`, a staging folder or notes. One that cannot be "
-        "loaded ends the server at its start, unless `--exit-on-error=false` is given.",
+        "In the repository's root every folder counts as a model, also `.git`, a staging folder or notes. One that "
+        "cannot be loaded ends the server at its start, unless `--exit-on-error=false` is given.",
         "Move the folder out of the repository.",
         "failed to open text file for read",
     ),
@@ -30,14 +30,15 @@ RULES: Final = (
     ),
     Rule(
         "TRN103", "error", "A folder that the server takes for a version",
-        "The server reads the number at the start of a folder's name and nothing behind it: `2.tmp` and `2_backup` are served "
-        "as version 2, half written or out of date.",
+        "The server reads the number at the start of a folder's name and nothing behind it. `2.tmp` and `2_backup` are "
+        "version 2 to it, whose files it then looks for in `2`: the whole model fails to load.",
         "Name it so that it does not begin with a digit, such as `.staging-2`, or move it out of the model's folder.",
+        "version 2 is at UNAVAILABLE state",
     ),
     Rule(
         "TRN104", "warning", "A folder that is passed over as a version",
-        "The server serves only folders whose names are numbers without leading zeros. What lies in this one is never served, "
-        "and nobody is told.",
+        "The server serves only folders whose names are numbers without leading zeros. What lies in this one is never "
+        "served, and nobody is told.",
         "Rename it to a number, or move it out of the repository.",
     ),
     Rule(
@@ -49,27 +50,28 @@ RULES: Final = (
     ),
     Rule(
         "TRN106", "error", "The name differs from the folder's",
-        "A model is known by its folder. A `name` that says otherwise is refused; most often it comes from a copied folder.",
+        "A model is known by its folder. A `name` that says otherwise is refused; most often it comes from a copied "
+        "folder.",
         "Take `name` out, or make it equal to the folder's name.",
         "directory name must equal model name", fixable=True,
     ),
     Rule(
         "TRN107", "error", "The label file is missing",
-        "The server reads label files while it loads the model, and fails if one is not there. It looks in the model's folder, "
-        "not in the version's.",
+        "The server reads label files while it loads the model, and fails if one is not there. It looks in the "
+        "model's folder, not in the version's.",
         "Put the file into the model's folder, or take `label_filename` out.",
-        "unable to open",
+        "failed to open text file for read",
     ),
     Rule(
         "TRN108", "warning", "The label file does not fit the output",
-        "With fewer lines than the output has values, some classes come back without a name; with more, it is most likely "
-        "another model's. A very large file is kept in memory.",
+        "With fewer lines than the output has values, some classes come back without a name; with more, it is most "
+        "likely another model's. A very large file is kept in memory.",
         "One label a line, as many lines as the output has values.",
     ),
     Rule(
         "TRN109", "error", "A name that can leave its folder or upset a shell",
-        "Names from a configuration become parts of paths: `../` reads files outside the model. The names of models also "
-        "become parts of URLs and, with Python-based backends, of a shell's command line (CVE-2025-23316).",
+        "Names from a configuration become parts of paths: `../` reads files outside the model. The names of models "
+        "also become parts of URLs and, with Python-based backends, of a shell's command line (CVE-2025-23316).",
         "Use letters, digits and `_ . + -` only, and no path.",
     ),
     Rule(
@@ -79,8 +81,8 @@ RULES: Final = (
     ),
     Rule(
         "TRN111", "warning", "A link out of the repository",
-        "The target is not copied, mounted or backed up with the repository, so the model is gone elsewhere; and whoever may "
-        "change the target changes what is served.",
+        "The target is not copied, mounted or backed up with the repository, so the model is gone elsewhere; and "
+        "whoever may change the target changes what is served.",
         "Put the file itself into the repository.",
     ),
     Rule(
@@ -91,29 +93,30 @@ RULES: Final = (
     ),
     Rule(
         "TRN113", "warning", "No config.pbtxt: all is left to the server",
-        "The server guesses names, types and shapes from the file, and settles for a batch limit of 4 or less, two instances "
-        "of all threads each on a CPU, and no warm-up. With `--disable-auto-complete-config` it does not load the model.",
+        "The server guesses names, types and shapes from the file, and settles for a batch limit of 4 or less, two "
+        "instances of all threads each on a CPU, and no warm-up. With `--disable-auto-complete-config` it does not "
+        "load the model.",
         "Write a `config.pbtxt`: ask a running server for `/v2/models/<name>/config`, and set `max_batch_size`.",
         "failed to open text file for read",
     ),
     Rule(
         "TRN114", "error", "No backend, or one that this server does not have",
-        "The backend is found by `backend`, `platform`, or the name of the model's file. Where none of them leads to one, or "
-        "`backend` and `platform` contradict each other, the model is refused.",
+        "The backend is found by `backend`, `platform`, or the name of the model's file. Where none of them leads to "
+        "one, or `backend` and `platform` contradict each other, the model is refused.",
         "Write `backend: \"onnxruntime\"`, `openvino`, `pytorch`, `tensorrt` or `python`, and no `platform`.",
         "unexpected platform type",
     ),
     Rule(
         "TRN115", "error", "A model's file that is not what its name says",
-        "A truncated upload, a checkpoint of weights where a program should be, an engine for another runtime, a Git LFS "
-        "pointer: the backend fails on it when it loads.",
+        "A truncated upload, a checkpoint of weights where a program should be, an engine for another runtime, a Git "
+        "LFS pointer: the backend fails on it when it loads.",
         "Export or copy the file again, and compare its size and hash with the original's.",
         "cannot be loaded",
     ),
     Rule(
         "TRN116", "error", "A file that the model needs is not there",
-        "Weights can lie in files beside the model. Without them it cannot be loaded; outside the version's folder they are "
-        "not copied with it, and a hostile model can name any file of the machine.",
+        "Weights can lie in files beside the model. Without them it cannot be loaded; outside the version's folder "
+        "they are not copied with it, and a hostile model can name any file of the machine.",
         "Put the file into the version's folder, or export the model as one file.",
         "cannot be loaded",
     ),
@@ -127,15 +130,17 @@ def folders(model: Model, context: Context) -> Iterator[Hit]:
     if not SAFE_NAME.fullmatch(model.name) and (model.has_config or model.versions):
         yield Hit("TRN109", f"{model.name!r} is no safe name for a model", file=model.folder)
     if not model.has_config and not model.backend:
-        yield Hit("TRN101", "no model, for it has neither config.pbtxt nor a version with a file known", file=model.folder)
+        yield Hit(
+            "TRN101", "no model, for it has neither config.pbtxt nor a version with a file known", file=model.folder
+        )
         return
     if not model.has_config:
         yield Hit("TRN113", f"no config.pbtxt; the server makes one up from {model.file_name}", file=model.folder)
     if not model.versions:
         yield Hit("TRN102", "no folder whose name is a version's number", file=model.folder)
     for version in model.versions:
-        if not version.folder.name.isdecimal():
-            message = f"the folder {version.folder.name!r} is served as version {version.number}"
+        if not (model.folder / str(version.number)).is_dir():
+            message = f"the folder {version.folder.name!r} is taken for version {version.number}"
             yield Hit("TRN103", message, file=version.folder)
     for folder in model.ignored:
         if not folder.name.startswith(".") and model.has_config:
@@ -154,9 +159,13 @@ def files(model: Model, _context: Context) -> Iterator[Hit]:
         path = version.folder / model.file_name
         if not os.path.lexists(path):
             found = ", ".join(sorted(version.files)) or "nothing"
-            yield Hit("TRN105", f"version {version.number} has no {model.file_name}; there is {found}", file=version.folder)
+            yield Hit(
+                "TRN105", f"version {version.number} has no {model.file_name}; there is {found}", file=version.folder
+            )
         elif not path.exists():
             yield Hit("TRN110", f"{model.file_name} is a link that leads nowhere", file=path)
+        elif not path.is_file() and not path.is_dir():  # a folder can be a model, too
+            yield Hit("TRN115", f"{model.file_name} is no regular file", file=path)
     file = model.file
     if file is None:
         return
@@ -194,7 +203,9 @@ def names(model: Model, _context: Context) -> Iterator[Hit]:
             yield Hit("TRN109", f"{text!r} can leave the model's folder", at)
     for index, step in enumerate(message.ensemble_scheduling.step):
         if step.model_name and not SAFE_NAME.fullmatch(step.model_name):
-            yield Hit("TRN109", f"{step.model_name!r} is no safe name", ("ensemble_scheduling", "step", index, "model_name"))
+            yield Hit(
+                "TRN109", f"{step.model_name!r} is no safe name", ("ensemble_scheduling", "step", index, "model_name")
+            )
 
 
 def labels(model: Model, _context: Context) -> Iterator[Hit]:
@@ -249,7 +260,9 @@ def backends(model: Model, context: Context) -> Iterator[Hit]:
         yield Hit("TRN114", f"{context.release.said} has no backend {model.backend} any more", ("backend",))
     usual = {"onnxruntime": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}.get(message.backend)
     if message.platform and usual and message.platform != usual:
-        yield Hit("TRN114", f"platform {message.platform} and backend {message.backend} contradict each other", ("platform",))
+        yield Hit(
+            "TRN114", f"platform {message.platform} and backend {message.backend} contradict each other", ("platform",)
+        )
     elif message.platform and not message.backend and model.backend not in (*BACKENDS, *BACKEND_UNTIL):
         yield Hit("TRN114", f"no platform is called {message.platform!r}", ("platform",))
 

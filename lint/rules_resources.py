@@ -15,53 +15,56 @@ from lint.repository import ENSEMBLE, Model
 RULES: Final = (
     Rule(
         "TRN401", "warning", "More threads than cores",
-        "Instances times threads go beyond the cores that the server may use (the cgroup's quota, not what `nproc` says). The "
-        "threads then take the cores from each other: latency grows by a multiple, and a container is throttled.",
+        "Instances times threads go beyond the cores that the server may use (the cgroup's quota, not what `nproc` "
+        "says). The threads then take the cores from each other: latency grows by a multiple, and a container is "
+        "throttled.",
         "Set `instance_group` and the threads of one (`intra_op_thread_count`, `INFERENCE_NUM_THREADS`, "
-        "`INTRA_OP_THREAD_COUNT`) so that their product is at most the cores. `--cores` names the server's, if it is not this "
-        "machine.",
+        "`INTRA_OP_THREAD_COUNT`) so that their product is at most the cores. `--cores` names the server's, if it is "
+        "not this machine.",
     ),
     Rule(
         "TRN402", "note", "Instances are left to the server",
-        "On a CPU the server makes two instances of an ONNX model, each with a thread for every core: twice the threads that "
-        "there are cores. On a machine with GPUs it makes one on each.",
+        "On a CPU the server makes two instances of an ONNX model, each with a thread for every core: twice the "
+        "threads that there are cores. On a machine with GPUs it makes one on each.",
         "Say it: `instance_group [ { kind: KIND_CPU count: 1 } ]`, and `intra_op_thread_count`.",
     ),
     Rule(
         "TRN403", "warning", "INT8 from ONNX Runtime on a GPU",
-        "ONNX Runtime's CUDA provider has no kernels for most INT8 operators. They run on the CPU, with copies to and fro: "
-        "slower than FP32 by a multiple.",
+        "ONNX Runtime's CUDA provider has no kernels for most INT8 operators. They run on the CPU, with copies to and "
+        "fro: slower than FP32 by a multiple.",
         "Use `KIND_CPU`; on a GPU serve FP16, or Q/DQ through TensorRT.",
     ),
     Rule(
         "TRN404", "error", "A device that cannot be",
-        "A CPU instance with GPUs listed, an OpenVINO model on an NVIDIA GPU, a TensorRT engine on a CPU: the model is refused.",
+        "A CPU instance with GPUs listed, an OpenVINO model on an NVIDIA GPU, a TensorRT engine on a CPU: the model "
+        "is refused.",
         "Set `kind` to what the backend runs on.",
         "has kind KIND_CPU but specifies one or more GPUs",
     ),
     Rule(
         "TRN405", "note", "The queue has no bound",
-        "Under overload the queue grows for as long as clients keep sending, and every request waits until its caller has "
-        "gone. Being refused early is better for both.",
-        "`default_queue_policy { max_queue_size: 256 default_timeout_microseconds: 2000000 timeout_action: REJECT }` in "
-        "`dynamic_batching`. Not on the embedded 2.51: see TRN406.",
+        "Under overload the queue grows for as long as clients keep sending, and every request waits until its caller "
+        "has gone. Being refused early is better for both.",
+        "`default_queue_policy { max_queue_size: 256 default_timeout_microseconds: 2000000 timeout_action: REJECT }` "
+        "in `dynamic_batching`. Not on the embedded 2.51: see TRN406.",
     ),
     Rule(
         "TRN406", "warning", "A bounded queue stalls on this server",
-        "With any field of the queue policy set, and one instance, the batcher of Triton 2.51 lets single requests wait for "
-        "about 500 ms (measured: 1,085 requests/s and such stalls with it, 1,770 requests/s and a p99 of 0.9 ms without).",
+        "With any field of the queue policy set, and one instance, the batcher of Triton 2.51 lets single requests "
+        "wait for about 500 ms (measured: 1,085 requests/s and such stalls with it, 1,770 requests/s and a p99 of 0.9 "
+        "ms without).",
         "Bound the queue in front of the server, or serve with a newer Triton.",
     ),
     Rule(
         "TRN407", "note", "No warm-up",
-        "The first requests pay for what a runtime puts off until it runs: memory, kernels, for TorchScript compilation. The "
-        "server calls the model ready before that.",
+        "The first requests pay for what a runtime puts off until it runs: memory, kernels, for TorchScript "
+        "compilation. The server calls the model ready before that.",
         "Add a `model_warmup` for batch 1 and for `max_batch_size`.",
     ),
     Rule(
         "TRN408", "error", "A warm-up that cannot run",
-        "A sample must give every input, with a size for each axis, and no larger batch than is allowed; its data files lie in "
-        "the model's folder `warmup`. Otherwise the model never gets ready.",
+        "A sample must give every input, with a size for each axis, and no larger batch than is allowed; its data "
+        "files lie in the model's folder `warmup`. Otherwise the model never gets ready.",
         "Give every input a `data_type`, `dims` without -1, and one of `zero_data`, `random_data`, `input_data_file`.",
         "failed to load",
     ),
@@ -88,7 +91,9 @@ def threads(model: Model, context: Context) -> Iterator[Hit]:
     text = config.parameter(THREADS[model.backend])
     each = int(text) if text.isdecimal() and int(text) else context.cores
     if count and count * each > context.cores:
-        how = f"{each} threads" if text else f"{each} threads (as many as cores, for {THREADS[model.backend]} is not set)"
+        how = (
+            f"{each} threads" if text else f"{each} threads (as many as cores, for {THREADS[model.backend]} is not set)"
+        )
         message = f"{count} instance{'s' * (count > 1)} of {how} on {context.cores} core{'s' * (context.cores > 1)}"
         yield Hit("TRN401", message, ("instance_group",))
 
@@ -155,7 +160,9 @@ def warmup(model: Model, _context: Context) -> Iterator[Hit]:
             verb = "does not give" if needed - set(sample.inputs) else "gives, and the model does not take,"
             yield Hit("TRN408", f"{name} {verb} {', '.join(wrong)}", where)
         if sample.batch_size > max(message.max_batch_size, 1):
-            yield Hit("TRN408", f"{name} has a batch of {sample.batch_size}, {message.max_batch_size} are allowed", where)
+            yield Hit(
+                "TRN408", f"{name} has a batch of {sample.batch_size}, {message.max_batch_size} are allowed", where
+            )
         for tensor, entry in sample.inputs.items():
             trouble = _entry_trouble(model, entry)
             if trouble:

@@ -17,23 +17,25 @@ from lint.signature import Tensor
 RULES: Final = (
     Rule(
         "TRN301", "error", "An input or output that the model does not have",
-        "Clients speak to a model by the names in its configuration, and the backend looks them up in its file. All inputs "
-        "must be named; outputs that nobody needs may be left out.",
+        "Clients speak to a model by the names in its configuration, and the backend looks them up in its file. All "
+        "inputs must be named; outputs that nobody needs may be left out.",
         "Use the names that the file has; `trident explain` lists them.",
         "config.pbtxt names the", fixable=True,
     ),
     Rule(
         "TRN302", "error", "Another data type than the model's",
-        "The server takes the bytes that a client sends for values of the configured type. The native backend refuses the "
-        "model; where it does not, the answers are noise.",
+        "The server takes the bytes that a client sends for values of the configured type. The native backend refuses "
+        "the model; where it does not, the answers are noise.",
         "Give the type that the file has.",
         fixable=True,
     ),
     Rule(
         "TRN303", "error", "Other dims than the model's",
         "The server checks each request against `dims`, and the backend checks `dims` against the file. With a "
-        "`max_batch_size` above 0 the batch axis is not written: a model of `[N, 3, 224, 224]` has `dims: [3, 224, 224]`.",
-        "Give the dims that the file has, without the batch axis if there is a `max_batch_size`, and with -1 for a free axis.",
+        "`max_batch_size` above 0 the batch axis is not written: a model of `[N, 3, 224, 224]` has `dims: [3, 224, "
+        "224]`.",
+        "Give the dims that the file has, without the batch axis if there is a `max_batch_size`, and with -1 for a "
+        "free axis.",
         fixable=True,
     ),
     Rule(
@@ -62,11 +64,10 @@ RULES: Final = (
     ),
     Rule(
         "TRN308", "warning", "Inputs or outputs are left to the server",
-        "The server fills them in from the file while it loads, for which some backends load the model twice; with "
-        "`--disable-auto-complete-config`, which production guides ask for, the model does not load. PyTorch's files do not "
-        "say enough for it at all.",
+        "The server fills them in from the file while it loads, for which some backends load the model twice. With "
+        "`--disable-auto-complete-config`, which production guides ask for, nothing is filled in: the model does not "
+        "load, or has nothing to ask for. PyTorch's files do not say enough for it at all.",
         "Write `input` and `output`; a running server gives them at `/v2/models/<name>/config`.",
-        "must specify at least one",
     ),
 )  # fmt: skip
 
@@ -91,11 +92,12 @@ def _declared(side: str, at: int, tensor: Any, model: Model) -> Iterator[Hit]:
     name, known = tensor.name or f"{side} {at}", _of(model, side).get(tensor.name)
     if not tensor.name:
         yield Hit("TRN306", f"{side} {at} has no name", (side, at))
-    if not tensor.data_type:
+    filled_in = model.backend == "tensorrt" or (model.file is not None and model.file.completes)
+    if not tensor.data_type and not filled_in:
         hint = f"; the file says TYPE_{known.datatype}" if known and known.datatype else ""
         yield Hit("TRN305", f"{name} has no data_type{hint}", (side, at))
     dims, shape = list(tensor.dims), list(tensor.reshape.shape)
-    if not dims:
+    if not dims and not filled_in:
         yield Hit("TRN304", f"{name} has no dims", (side, at))
     for size in dims:
         if size < 1 and size != -1:
@@ -122,15 +124,33 @@ def against_file(model: Model, context: Context) -> Iterator[Hit]:
                 continue
             yield from _type(model, context, side, at, tensor, known[tensor.name])
             yield from _dims(model.config, side, at, tensor, known[tensor.name], model.file.form)
-        missing = [name for name in known if name not in {tensor.name for tensor in configured}]
-        if side == "input" and configured and missing and len(configured) < len(known) and model.file.knows_signature:
+        given = {tensor.name for tensor in configured} | _given_by_sequences(model.config.message)
+        missing = [tensor.name for tensor in model.file.inputs if tensor.name not in given]
+        if (
+            side == "input"
+            and configured
+            and len(missing) > _strangers(configured, known)
+            and model.file.knows_signature
+        ):
             yield Hit("TRN301", f"the model also needs the input {', '.join(missing)}", ("input",))
+
+
+def _strangers(configured: list[Any], known: dict[str, Tensor]) -> int:
+    """How many are configured that the file does not have; each most likely stands for a missing one."""
+    return sum(tensor.name not in known for tensor in configured)
+
+
+def _given_by_sequences(message: Any) -> set[str]:
+    """Inputs that the sequence batcher gives."""
+    batching = message.sequence_batching
+    return {control.name for control in batching.control_input} | {state.input_name for state in batching.state}
 
 
 def _of(model: Model, side: str) -> dict[str, Tensor]:
     if model.file is None:
         return {}
-    return {tensor.name: tensor for tensor in (model.file.inputs if side == "input" else model.file.outputs) if tensor.name}
+    tensors = (*model.file.inputs, *model.file.defaults) if side == "input" else model.file.outputs
+    return {tensor.name: tensor for tensor in tensors if tensor.name}
 
 
 def _unknown(model: Model, side: str, at: int, name: str, known: dict[str, Tensor]) -> Iterator[Hit]:
@@ -157,14 +177,18 @@ def _type(model: Model, context: Context, side: str, at: int, tensor: Any, known
         return
     if model.backend == "openvino" and context.release.native:
         return
-    edits = model.config.set_value(f"TYPE_{known.datatype}", side, at, "data_type") if known.datatype in BY_TRITON else ()
+    edits = (
+        model.config.set_value(f"TYPE_{known.datatype}", side, at, "data_type") if known.datatype in BY_TRITON else ()
+    )
     message = f"{tensor.name} is TYPE_{configured} here and TYPE_{known.datatype} in the file"
     yield Hit("TRN302", message, (side, at, "data_type"), edits)
 
 
 def _datatype(tensor: Any) -> str:
     field = tensor.DESCRIPTOR.fields_by_name["data_type"]
-    return str(field.enum_type.values_by_number[tensor.data_type].name).removeprefix("TYPE_") if tensor.data_type else ""
+    return (
+        str(field.enum_type.values_by_number[tensor.data_type].name).removeprefix("TYPE_") if tensor.data_type else ""
+    )
 
 
 def _dims(config: Config, side: str, at: int, tensor: Any, known: Tensor, form: str) -> Iterator[Hit]:
@@ -172,11 +196,13 @@ def _dims(config: Config, side: str, at: int, tensor: Any, known: Tensor, form: 
     if known.shape is None or not dims or (tensor.HasField("reshape") and not tensor.reshape.shape):
         return
     batched = config.message.max_batch_size > 0
-    if batched and not known.shape:
+    if batched and (not known.shape or (form == "onnx" and known.shape[0] != -1)):
         return  # told by the batch axis
     right = list(known.shape[1:] if batched else known.shape)
     if not known.shape and dims == [1]:
         return  # a scalar, as Triton writes one
+    if "max_batch_size" not in config.names and right[:1] == [-1] and dims == right[1:]:
+        return  # meant for a batch axis that is left to the server, which is told of max_batch_size
     lenient = form == "openvino" and side == "input"
     same = len(dims) == len(right) and all(
         a == b or b == -1 or (lenient and a == -1) for a, b in zip(dims, right, strict=True)
@@ -188,7 +214,9 @@ def _dims(config: Config, side: str, at: int, tensor: Any, known: Tensor, form: 
     field = config.find(side, at, "dims")
     if field is not None and not tensor.HasField("reshape") and len(_all_dims(config, side, at)) == 1:
         edits = (Edit(field.whole.start, field.whole.end, f"dims: {right}"),)
-    yield Hit("TRN303", f"{tensor.name} has dims {dims}{batch_too}; by the file they are {right}", (side, at, "dims"), edits)
+    yield Hit(
+        "TRN303", f"{tensor.name} has dims {dims}{batch_too}; by the file they are {right}", (side, at, "dims"), edits
+    )
 
 
 def _all_dims(config: Config, side: str, at: int) -> set[int]:

@@ -14,16 +14,16 @@ RULES: Final = (
     Rule(
         "TRN601", "error", "The ONNX file's IR is newer than the server's ONNX Runtime",
         "A runtime refuses files of a format that came after it.",
-        "Export with a lower IR version, serve with a newer Triton, or let `trident check --lower` write a copy that this one "
-        "reads.",
+        "Export with a lower IR version, serve with a newer Triton, or let `trident check --lower` write a copy that "
+        "this one reads.",
         "Unsupported model IR version",
     ),
     Rule(
         "TRN602", "error", "The ONNX file's opset is newer than the server's ONNX Runtime",
         "A runtime only knows the operator sets that existed when it was made.",
-        "Export with a lower `opset_version`, serve with a newer Triton, or let `trident check --lower` write a copy that this "
-        "one reads.",
-        "only guarantees support for models stamped with official released onnx opset versions",
+        "Export with a lower `opset_version`, serve with a newer Triton, or let `trident check --lower` write a copy "
+        "that this one reads.",
+        "ONNX Runtime only *guarantees",
     ),
     Rule(
         "TRN603", "error", "The OpenVINO IR's operators are newer than the server's OpenVINO",
@@ -32,22 +32,24 @@ RULES: Final = (
     ),
     Rule(
         "TRN604", "error", "OpenVINO takes no batch but the largest",
-        "NVIDIA's OpenVINO backend fixes the batch to `max_batch_size` when it loads the model. Each smaller batch, also what "
-        "the batcher makes of single requests, is refused: `expected requests with batch size '8', got '2'`.",
-        "Set the parameter `ENABLE_BATCH_PADDING` to `YES` (each request then costs a full batch), or `max_batch_size: 0` with "
-        "-1 as the first of the dims.",
+        "NVIDIA's OpenVINO backend fixes the batch to `max_batch_size` when it loads the model. Each smaller batch, "
+        "also what the batcher makes of single requests, is refused: `expected requests with batch size '8', got "
+        "'2'`.",
+        "Set the parameter `ENABLE_BATCH_PADDING` to `YES` (each request then costs a full batch), or "
+        "`max_batch_size: 0` with -1 as the first of the dims.",
         fixable=True,
     ),
     Rule(
         "TRN605", "warning", "OpenVINO outputs of free size",
-        "With a `max_batch_size`, NVIDIA's OpenVINO backend compares each output with `dims` exactly and expects full batches "
-        "of one shape. Models whose outputs have free axes fail to load or to answer there (openvino_backend 84, server 6747).",
+        "With a `max_batch_size`, NVIDIA's OpenVINO backend compares each output with `dims` exactly and expects full "
+        "batches of one shape. Models whose outputs have free axes fail to load or to answer there (openvino_backend "
+        "84, server 6747).",
         "Fix the axes (`RESHAPE_IO_LAYERS`), or use `max_batch_size: 0`; then try it on the image that will serve it.",
     ),
     Rule(
         "TRN606", "error", "An ONNX file optimized for one machine",
-        "ONNX Runtime's highest optimization level stores nodes that only the same version on the same kind of CPU or GPU can "
-        "run.",
+        "ONNX Runtime's highest optimization level stores nodes that only the same version on the same kind of CPU or "
+        "GPU can run.",
         "Store the model unoptimized or at the basic level; the server optimizes it when it loads.",
     ),
 )  # fmt: skip
@@ -85,8 +87,14 @@ def openvino(model: Model, context: Context) -> Iterator[Hit]:
         return
     if config.parameter("ENABLE_BATCH_PADDING").upper() != "YES":
         text = 'parameters { key: "ENABLE_BATCH_PADDING" value { string_value: "YES" } }'
-        edits = config.add(text) if "ENABLE_BATCH_PADDING" not in config.message.parameters else ()
-        yield Hit("TRN604", f"max_batch_size is {limit}, and ENABLE_BATCH_PADDING is not set", ("max_batch_size",), edits)
+        edits = config.add(text)
+        if "ENABLE_BATCH_PADDING" in config.message.parameters:
+            edits = config.set_value(
+                '"YES"', *config.entry("parameters", "ENABLE_BATCH_PADDING"), "value", "string_value"
+            )
+        yield Hit(
+            "TRN604", f"max_batch_size is {limit}, and ENABLE_BATCH_PADDING is not set", ("max_batch_size",), edits
+        )
     for tensor in file.outputs if file is not None else ():
         if tensor.shape and -1 in tensor.shape[1:]:
             yield Hit("TRN605", f"the output {tensor.name} has the shape {list(tensor.shape)}", ("output",))

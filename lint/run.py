@@ -9,7 +9,7 @@ from typing import Final
 
 from lint import reading, rules_batching, rules_ensembles, rules_layout, rules_resources, rules_tensors, rules_versions
 from lint.check import Check, Context, Hit
-from lint.finding import SEVERITIES, Finding, Rule
+from lint.finding import SEVERITIES, Finding, Rule, Severity
 from lint.releases import Release
 from lint.repository import CONFIG, ENSEMBLE, Model, model_folders, read_model
 
@@ -31,8 +31,8 @@ class Report:
 
 
 def lint(path: Path, release: Release, cores: int) -> Report:
-    """Reads a repository, or one model of one, and finds its faults for a server of this release on so many cores. Nothing is
-    started or run. Raises RepositoryError if the path cannot be listed."""
+    """Reads a repository, or one model of one, and finds its faults for a server of this release on so many cores.
+    Nothing is started or run. Raises RepositoryError if the path cannot be listed."""
     repository, folders = model_folders(path)
     models = {folder.name: read_model(folder, release) for folder in folders}
     context = Context(repository, {**_called(models, repository, release), **models}, release, cores)
@@ -75,7 +75,7 @@ def _called(models: Mapping[str, Model], repository: Path, release: Release) -> 
     return found
 
 
-def worst(report: Report) -> str:
-    """The worst severity found; empty if nothing was."""
+def worst(report: Report) -> Severity | None:
+    """The worst severity found; None if nothing was."""
     found = {finding.severity for finding in report.findings}
-    return next((severity for severity in SEVERITIES if severity in found), "")
+    return next((severity for severity in SEVERITIES if severity in found), None)

@@ -1,8 +1,7 @@
-"""Protobuf's wire format, read field by field without loading what is not asked for: a model of gigabytes is mostly weights,
-and its signature a few hundred bytes between them.
+"""Protobuf's wire format, read field by field without loading what is not asked for: a model of gigabytes is mostly
+weights, and its signature a few hundred bytes between them.
 
-Encoding: https://protobuf.dev/programming-guides/encoding/
-"""
+Encoding: https://protobuf.dev/programming-guides/encoding/"""
 
 from __future__ import annotations
 
@@ -20,8 +19,8 @@ class WireError(ValueError):
 
 
 def fields(data: Buffer, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int, int]]:
-    """`(number, wire type, a, b)` of each field: for VARINT `a` is the value; for others the value is `data[a:b]`. Raises
-    WireError."""
+    """`(number, wire type, a, b)` of each field: for VARINT `a` is the value; for others the value is `data[a:b]`.
+    Raises WireError."""
     at, end = start, len(data) if end is None else end
     while at < end:
         key, at = _varint(data, at, end)

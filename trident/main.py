@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "doctor": "show what INT8 costs in each layer of a built model, and which stay in float",
     "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
+    "lint": "find what is wrong in a model repository, ours or written by hand, without a server",
 }
 
 # A package that stands for each command's extra, for one clear sentence instead of an ImportError.
@@ -32,6 +33,7 @@ EXTRAS: Final = {
     "infer": ("tritonclient", "client"),
     "loadtest": ("locust", "loadtest"),
     "report": ("jinja2", "loadtest"),
+    "lint": ("tritonclient", "client"),
 }
 
 EPILOG: Final = """exit codes:
@@ -44,6 +46,7 @@ EPILOG: Final = """exit codes:
   6    the server cannot be started or kept alive
   7    an inference request was refused or failed, or no server answered
   8    a load test cannot be run or trusted
+  9    lint found an error or a warning
   130  interrupted"""
 
 
@@ -168,6 +171,30 @@ def _list(parser: argparse.ArgumentParser) -> None:
     _repository(parser)
 
 
+def _lint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", type=Path, metavar="PATH", help="a model repository, one model's folder, or config.pbtxt"
+    )
+    parser.add_argument("more", type=Path, nargs="*", metavar="PATH", help=argparse.SUPPRESS)
+    _release(parser)
+    parser.add_argument(
+        "--cores", type=_positive, help="CPU cores that the server may use; default: those of this process"
+    )
+    parser.add_argument("--fix", action="store_true", help="mend what can be mended; comments and layout stay")
+    parser.add_argument(
+        "--fail-on", choices=("error", "warning", "note"), default="warning", help="default: %(default)s"
+    )
+    parser.add_argument("--sarif", type=Path, metavar="FILE", help="also write the findings in SARIF 2.1.0")
+
+
+def _release(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--triton",
+        metavar="RELEASE",
+        help="such as 26.06; `wheel` is what `trident serve` runs; default: the newest known",
+    )
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
@@ -188,6 +215,7 @@ _OPTIONS: Final = {
     "doctor": _doctor,
     "report": _report,
     "list": _list,
+    "lint": _lint,
 }
 
 

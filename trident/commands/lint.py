@@ -1,0 +1,43 @@
+"""`trident lint`: what is wrong in a model repository; nothing is started."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import metadata
+
+from core.files import write_atomically
+from core.machine import cores
+from lint.finding import SEVERITIES
+from lint.fix import fix
+from lint.output import as_result, plain, sarif
+from lint.releases import NEWEST, find_release
+from lint.run import Report, lint, worst
+
+FOUND = 9
+
+
+def run(options: argparse.Namespace) -> int:
+    """Prints the findings. Returns 0, or 9 if one is at least as bad as `--fail-on`."""
+    release = find_release(options.triton or NEWEST.name)
+    limit = options.cores or cores()
+    reports = [lint(path, release, limit) for path in (options.path, *options.more)]
+    if options.fix:
+        mended = 0
+        for at, report in enumerate(reports):
+            reports[at], count = fix(report, limit)
+            mended += count
+        print(f"mended: {mended}", file=sys.stderr)
+    report = _together(reports)
+    if options.sarif:
+        write_atomically(options.sarif, sarif(report, metadata.version("trident-triton")).encode() + b"\n")
+    print(as_result(report).to_json().decode().rstrip() if options.json else plain(report))
+    found = worst(report)
+    return FOUND if found and SEVERITIES.index(found) <= SEVERITIES.index(options.fail_on) else 0
+
+
+def _together(reports: list[Report]) -> Report:
+    """Several paths, as pre-commit gives them, in one report."""
+    first = reports[0]
+    findings = dict.fromkeys(found for report in reports for found in report.findings)
+    return Report(first.path, first.release, sum(report.models for report in reports), tuple(findings))
