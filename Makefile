@@ -19,7 +19,7 @@ TRIDENT = $(VENV)/bin/trident
 INSTALLED = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build-repo serve loadtest demo test check bench-demo clean distclean
+.PHONY: help setup build-repo serve loadtest demo test check bench-demo bench-lint clean distclean
 .PHONY: example-lite0 example-minilm example-crepe
 
 help:  ## List these targets
@@ -67,6 +67,9 @@ check: $(INSTALLED)  ## Lint, format check, types
 
 bench-demo: $(INSTALLED)  ## Measure the README's figures anew: benchmarks/demo.json and the table in README.md
 	$(VENV)/bin/python -m benchmarks.demo
+
+bench-lint: $(INSTALLED)  ## Measure what `trident lint` finds and how quick it is: benchmarks/lint.json
+	$(VENV)/bin/python -m benchmarks.lint
 
 clean:  ## Remove what was generated: artifacts, the built repository, caches
 	rm -rf artifacts build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .model_repository.staging .model_repository.lock

@@ -124,7 +124,7 @@ def against_file(model: Model, context: Context) -> Iterator[Hit]:
                 continue
             yield from _type(model, context, side, at, tensor, known[tensor.name])
             yield from _dims(model.config, side, at, tensor, known[tensor.name], model.file.form)
-        given = {tensor.name for tensor in configured} | _given_by_sequences(model.config.message)
+        given = {tensor.name for tensor in configured} | _given_by_server(model.config.message)
         missing = [tensor.name for tensor in model.file.inputs if tensor.name not in given]
         if (
             side == "input"
@@ -140,10 +140,11 @@ def _strangers(configured: list[Any], known: dict[str, Tensor]) -> int:
     return sum(tensor.name not in known for tensor in configured)
 
 
-def _given_by_sequences(message: Any) -> set[str]:
-    """Inputs that the sequence batcher gives."""
+def _given_by_server(message: Any) -> set[str]:
+    """Inputs that the sequence batcher gives, and those that describe a ragged batch."""
     batching = message.sequence_batching
-    return {control.name for control in batching.control_input} | {state.input_name for state in batching.state}
+    controls = {control.name for control in batching.control_input} | {state.input_name for state in batching.state}
+    return controls | {name for batch_input in message.batch_input for name in batch_input.target_name}
 
 
 def _of(model: Model, side: str) -> dict[str, Tensor]:
@@ -195,6 +196,8 @@ def _dims(config: Config, side: str, at: int, tensor: Any, known: Tensor, form: 
     dims = list(tensor.reshape.shape) if tensor.HasField("reshape") else list(tensor.dims)
     if known.shape is None or not dims or (tensor.HasField("reshape") and not tensor.reshape.shape):
         return
+    if side == "input" and tensor.allow_ragged_batch:
+        return  # requests are laid end to end, in one axis
     batched = config.message.max_batch_size > 0
     if batched and (not known.shape or (form == "onnx" and known.shape[0] != -1)):
         return  # told by the batch axis
