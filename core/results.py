@@ -356,3 +356,25 @@ class LintReport(ResultModel):
     models: int
     counts: Annotated[dict[str, int], Field(description="severity -> findings")]
     findings: tuple[LintFinding, ...]
+
+
+class CheckRow(ResultModel):
+    """Whether one release of Triton loads one artifact."""
+
+    model: str
+    file: str
+    loads: Literal["yes", "no", "unknown"]
+    reason: str
+    lowered: Annotated[str, Field(description="what came of lowering it for that release; empty if it need not be")] = (
+        ""
+    )
+    lowered_to: Annotated[str | None, Field(description="the folder of the model's lowered copy")] = None
+
+
+class CheckReport(ResultModel):
+    """What `trident check --json` prints."""
+
+    path: str
+    release: str
+    table_of: Annotated[str, Field(description="year and month that the table of releases is as of")]
+    rows: tuple[CheckRow, ...]

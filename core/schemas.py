@@ -6,7 +6,17 @@ import json
 import sys
 from pathlib import Path
 
-from core.results import Benchmark, BuildReport, LintReport, LoadReport, ModelBuild, Passport, ResultModel, Summary
+from core.results import (
+    Benchmark,
+    BuildReport,
+    CheckReport,
+    LintReport,
+    LoadReport,
+    ModelBuild,
+    Passport,
+    ResultModel,
+    Summary,
+)
 from core.samples import SamplePackInfo
 
 RESULT_FILES: dict[str, type[ResultModel]] = {
@@ -18,6 +28,7 @@ RESULT_FILES: dict[str, type[ResultModel]] = {
     "summary": Summary,
     "benchmark": Benchmark,
     "lint": LintReport,
+    "check": CheckReport,
 }
 """Result files by the name of their schema."""
 

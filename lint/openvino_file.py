@@ -34,6 +34,7 @@ def read_openvino(path: Path) -> ModelFile:
     parser.StartElementHandler, parser.EndElementHandler = layers.start, layers.end
     parser.CharacterDataHandler = layers.characters
     parser.EntityDeclHandler = layers.entity
+    parser.buffer_text = True
     try:
         with path.open("rb") as file:
             parser.ParseFile(file)

@@ -39,17 +39,19 @@ def _read_archive(path: Path, archive: zipfile.ZipFile) -> ModelFile:
     if "constants.pkl" not in entries or "data.pkl" not in entries:
         what = "weights only (a `torch.save`d checkpoint)" if "data.pkl" in entries else "neither code nor weights"
         return ModelFile(path, "torchscript", trouble=f"it holds {what}; TorchScript is what `torch.jit.save` writes")
+    version = next((_entry(archive, entries[name]) for name in ("version", ".data/version") if name in entries), b"")
+    ir_version = int(version) if version.strip().isdigit() else 0
     module = _root_module(_entry(archive, entries["data.pkl"]))
     source_name = entries.get(f"code/{module.rpartition('.')[0].replace('.', '/')}.py")
     if source_name is None:
-        return ModelFile(path, "torchscript")
+        return ModelFile(path, "torchscript", ir_version=ir_version)
     source = _entry(archive, source_name).decode("utf-8", "replace")
     kind = re.search(rf"class {re.escape(module.rpartition('.')[2])}\(Module\)", source)
     match = FORWARD.search(source, kind.end()) if kind else None
     if match is None:
-        return ModelFile(path, "torchscript")
+        return ModelFile(path, "torchscript", ir_version=ir_version)
     inputs = tuple(Tensor(name) for name, annotation in ARGUMENT.findall(match["rest"]) if annotation == "Tensor")
-    return ModelFile(path, "torchscript", inputs)
+    return ModelFile(path, "torchscript", inputs, ir_version=ir_version)
 
 
 def _entry(archive: zipfile.ZipFile, name: str) -> bytes:

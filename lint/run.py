@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from core.errors import RepositoryError
 from lint import reading, rules_batching, rules_ensembles, rules_layout, rules_resources, rules_tensors, rules_versions
 from lint.check import Check, Context, Hit
 from lint.finding import SEVERITIES, Finding, Rule, Severity
@@ -33,12 +34,27 @@ class Report:
 def lint(path: Path, release: Release, cores: int) -> Report:
     """Reads a repository, or one model of one, and finds its faults for a server of this release on so many cores.
     Nothing is started or run. Raises RepositoryError if the path cannot be listed."""
-    repository, folders = model_folders(path)
-    models = {folder.name: read_model(folder, release) for folder in folders}
-    context = Context(repository, {**_called(models, repository, release), **models}, release, cores)
-    findings = [finding for model in models.values() for finding in check_model(model, context)]
+    models, context = read(path, release, cores)
+    findings = [finding for model in models for finding in check_model(model, context)]
     findings.sort(key=lambda found: (str(found.file), found.line, found.column, found.code, found.message))
     return Report(path, release, len(models), tuple(dict.fromkeys(findings)))
+
+
+def read(path: Path, release: Release, cores: int) -> tuple[tuple[Model, ...], Context]:
+    """The models that a path names, and what surrounds them. Raises RepositoryError."""
+    repository, folders = model_folders(path)
+    models = {folder.name: read_model(folder, release) for folder in folders}
+    return tuple(models.values()), Context(
+        repository, {**_called(models, repository, release), **models}, release, cores
+    )
+
+
+def checked(folder: Path, release: Release, cores: int) -> tuple[Model, Context, tuple[Finding, ...]]:
+    """One model by its folder, and what is wrong with it. Raises RepositoryError if that is not a model's folder."""
+    models, context = read(folder, release, cores)
+    if len(models) != 1 or models[0].folder != folder.absolute():
+        raise RepositoryError(f"{folder} holds no config.pbtxt, so it is not one model; name a model's folder")
+    return models[0], context, tuple(check_model(models[0], context))
 
 
 def check_model(model: Model, context: Context) -> Iterator[Finding]:

@@ -24,6 +24,8 @@ COMMANDS: Final = {
     "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
     "lint": "find what is wrong in a model repository, ours or written by hand, without a server",
+    "check": "say whether a release of Triton can load what a model repository holds",
+    "explain": "say one model's config.pbtxt in plain words, with what it does to latency and throughput",
 }
 
 # A package that stands for each command's extra, for one clear sentence instead of an ImportError.
@@ -34,6 +36,8 @@ EXTRAS: Final = {
     "loadtest": ("locust", "loadtest"),
     "report": ("jinja2", "loadtest"),
     "lint": ("tritonclient", "client"),
+    "check": ("tritonclient", "client"),
+    "explain": ("tritonclient", "client"),
 }
 
 EPILOG: Final = """exit codes:
@@ -46,7 +50,7 @@ EPILOG: Final = """exit codes:
   6    the server cannot be started or kept alive
   7    an inference request was refused or failed, or no server answered
   8    a load test cannot be run or trusted
-  9    lint found an error or a warning
+  9    lint found an error or a warning, or check an artifact that would not load
   130  interrupted"""
 
 
@@ -187,6 +191,21 @@ def _lint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sarif", type=Path, metavar="FILE", help="also write the findings in SARIF 2.1.0")
 
 
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", type=Path, nargs="?", default=Path("model_repository"), metavar="PATH", help="default: %(default)s"
+    )
+    _release(parser)
+    parser.add_argument("--lower", type=Path, metavar="FOLDER", help="write copies there that this release can load")
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a model's folder, or its name in the repository")
+    _repository(parser)
+    _release(parser)
+    parser.add_argument("--cores", type=_positive, help="CPU cores that the server may use; default: this process's")
+
+
 def _release(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--triton",
@@ -216,6 +235,8 @@ _OPTIONS: Final = {
     "report": _report,
     "list": _list,
     "lint": _lint,
+    "check": _check,
+    "explain": _explain,
 }
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ from lint.output import as_result, plain, sarif
 from lint.pages import pages
 from lint.releases import NEWEST, find_release
 from lint.run import RULES, lint
+from tests.support.command import trident
 from tests.support.lint_faults import FAULTS, Fault
 from tests.support.lint_repositories import GOOD, good_onnx
 
@@ -93,27 +92,22 @@ def test_the_pages_are_those_of_the_rules() -> None:
     assert written == pages(), "run `python -m lint.pages`"
 
 
-def trident(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "trident.main", "lint", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
-
-
 def test_the_command(tmp_path: Path) -> None:
     GOOD["onnx"](tmp_path / "good")
     bad(tmp_path / "bad")
-    good = trident(str(tmp_path / "good"))
+    good = trident("lint", str(tmp_path / "good"))
     assert (good.returncode, good.stdout.strip()) == (0, "1 model for Triton 26.07 (2.71): nothing found")
-    found = trident(str(tmp_path / "bad"), "--json", "--sarif", str(tmp_path / "out.sarif"))
+    found = trident("lint", str(tmp_path / "bad"), "--json", "--sarif", str(tmp_path / "out.sarif"))
     assert (found.returncode, json.loads(found.stdout)["counts"]["error"]) == (9, 1)
     assert json.loads((tmp_path / "out.sarif").read_text())["runs"]
-    mended = trident(str(tmp_path / "bad"), "--fix")
+    mended = trident("lint", str(tmp_path / "bad"), "--fix")
     assert (mended.returncode, mended.stderr) == (0, "mended: 1\n")
-    missing = trident(str(tmp_path / "none"))
+    missing = trident("lint", str(tmp_path / "none"))
     assert (missing.returncode, missing.stderr.count("\n")) == (5, 1)
-    assert trident(str(tmp_path), "--triton", "9").returncode == 2
+    assert trident("lint", str(tmp_path), "--triton", "9").returncode == 2
 
 
 def test_what_counts_as_a_failure_can_be_said(tmp_path: Path) -> None:
     bad(tmp_path, "TRN407")
-    assert trident(str(tmp_path)).returncode == 0
-    assert trident(str(tmp_path), "--fail-on", "note").returncode == 9
+    assert trident("lint", str(tmp_path)).returncode == 0
+    assert trident("lint", str(tmp_path), "--fail-on", "note").returncode == 9
