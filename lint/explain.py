@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from math import prod
-from typing import Any, Final
+from typing import Final
 
 from tritonclient.grpc import model_config_pb2 as pb
 
+from lint import explain_running
 from lint.check import Context
+from lint.explain_running import Line, message_of
 from lint.repository import ENSEMBLE, Model
-from lint.rules_resources import THREADS
 from lint.signature import Tensor
 
 BYTES: Final = {
@@ -27,16 +27,6 @@ BYTES: Final = {
 }
 BYTES_OF_OTHERS: Final = {"FP32": 4, "UINT64": 8, "INT64": 8, "FP64": 8}
 SIZES: Final = BYTES | BYTES_OF_OTHERS
-
-
-@dataclass(frozen=True)
-class Line:
-    """What one part of a configuration is set to, and what that means. `field` is empty for what the file itself
-    says."""
-
-    field: str
-    value: str
-    meaning: str
 
 
 def explain(model: Model, context: Context) -> tuple[Line, ...]:
@@ -72,18 +62,13 @@ def _shape(tensor: Tensor) -> str:
     return f"{tensor.datatype or 'a type that Triton has no name for'} [{dims}]"
 
 
-def _message(model: Model) -> Any:
-    assert model.config is not None
-    return model.config.message
-
-
 def _name(model: Model, _context: Context) -> Iterator[Line]:
-    yield Line("name", _message(model).name, "must be the folder's; clients call the model by it")
+    yield Line("name", message_of(model).name, "must be the folder's; clients call the model by it")
 
 
 def _platform(model: Model, _context: Context) -> Iterator[Line]:
     what = "other models, one after the other" if model.backend == ENSEMBLE else f"the backend {model.backend}"
-    yield Line("platform", _message(model).platform, f"an older way to say that {what} does the work")
+    yield Line("platform", message_of(model).platform, f"an older way to say that {what} does the work")
 
 
 def _backend(model: Model, _context: Context) -> Iterator[Line]:
@@ -93,20 +78,20 @@ def _backend(model: Model, _context: Context) -> Iterator[Line]:
 
 
 def _runtime(model: Model, _context: Context) -> Iterator[Line]:
-    yield Line("runtime", _message(model).runtime, "the library, or environment, that the backend is loaded from")
+    yield Line("runtime", message_of(model).runtime, "the library, or environment, that the backend is loaded from")
 
 
 def _file(model: Model, _context: Context) -> Iterator[Line]:
-    yield Line("default_model_filename", _message(model).default_model_filename, "the file in each version's folder")
+    yield Line("default_model_filename", message_of(model).default_model_filename, "the file in each version's folder")
 
 
 def _other_files(model: Model, _context: Context) -> Iterator[Line]:
-    for key, value in _message(model).cc_model_filenames.items():
+    for key, value in message_of(model).cc_model_filenames.items():
         yield Line("cc_model_filenames", f"{key}: {value}", "the file on GPUs of this compute capability")
 
 
 def _versions(model: Model, _context: Context) -> Iterator[Line]:
-    policy, there = _message(model).version_policy, [version.number for version in model.versions]
+    policy, there = message_of(model).version_policy, [version.number for version in model.versions]
     if policy.HasField("all"):
         served, how = there, "all"
     elif policy.HasField("specific"):
@@ -119,7 +104,7 @@ def _versions(model: Model, _context: Context) -> Iterator[Line]:
 
 
 def _batch(model: Model, _context: Context) -> Iterator[Line]:
-    limit = _message(model).max_batch_size
+    limit = message_of(model).max_batch_size
     if limit == 0:
         meaning = "no batching: each request is computed by itself, and its shape is the whole of dims"
     elif limit == 1:
@@ -134,7 +119,7 @@ def _batch(model: Model, _context: Context) -> Iterator[Line]:
 
 def _tensors(side: str) -> Callable[[Model, Context], Iterator[Line]]:
     def lines(model: Model, _context: Context) -> Iterator[Line]:
-        message = _message(model)
+        message = message_of(model)
         verb = "a client sends" if side == "input" else "a client gets"
         for tensor in getattr(message, side):
             datatype = pb.DataType.Name(tensor.data_type).removeprefix("TYPE_")
@@ -153,157 +138,8 @@ def _tensors(side: str) -> Callable[[Model, Context], Iterator[Line]]:
     return lines
 
 
-def _instances(model: Model, context: Context) -> Iterator[Line]:
-    groups = _message(model).instance_group
-    if not groups:
-        usual = "two, each with a thread for every core" if model.backend == "onnxruntime" else "one"
-        if model.backend != ENSEMBLE:
-            yield Line("instance_group", "not set", f"on a CPU the server makes {usual}; on GPUs, one on each")
-        return
-    for group in groups:
-        kind, count = pb.ModelInstanceGroup.Kind.Name(group.kind).removeprefix("KIND_"), group.count or 1
-        meaning = f"{count} batch{'es' * (count > 1)} can be computed at a time"
-        if group.kind == pb.ModelInstanceGroup.KIND_CPU and model.backend in THREADS and model.config is not None:
-            text = model.config.parameter(THREADS[model.backend])
-            each = int(text) if text.isdecimal() and int(text) else context.cores
-            total = count * each
-            fits = "fits" if total <= context.cores else "is more than"
-            meaning += f", with {each} thread{'s' * (each > 1)} each; {total} in all {fits} {context.cores} cores"
-        elif group.gpus:
-            meaning += f", on each of the GPUs {list(group.gpus)}"
-        yield Line(
-            "instance_group", f"{count} x {kind}", f"{meaning}; more of them raise throughput until the cores are busy"
-        )
-
-
-def _batcher(model: Model, _context: Context) -> Iterator[Line]:
-    batching = _message(model).dynamic_batching
-    delay_us = batching.max_queue_delay_microseconds
-    wait = "requests that wait while an instance is busy leave together; a lone one leaves at once"
-    if delay_us:
-        wait = f"a lone request waits up to {delay_us / 1000:g} ms for others: that much latency, for fuller batches"
-    yield Line("dynamic_batching", f"delay {delay_us} us", wait)
-    if batching.preferred_batch_size:
-        sizes = list(batching.preferred_batch_size)
-        yield Line(
-            "dynamic_batching",
-            f"preferred {sizes}",
-            f"a batch leaves as soon as it has one of these sizes, at most {max(sizes)}",
-        )
-    if batching.preserve_ordering:
-        yield Line(
-            "dynamic_batching",
-            "preserve_ordering",
-            "answers leave in the order of requests, so a slow one holds up the rest",
-        )
-    if batching.priority_levels:
-        meaning = f"{batching.priority_levels} of them; lower numbers go first, and the last ones can starve"
-        yield Line("dynamic_batching", "priorities", meaning)
-    policy = batching.default_queue_policy
-    bounds = [f"{policy.max_queue_size} waiting"] * bool(policy.max_queue_size)
-    bounds += [f"{policy.default_timeout_microseconds / 1000:g} ms in the queue"] * bool(
-        policy.default_timeout_microseconds
-    )
-    if bounds:
-        what = (
-            "put last"
-            if policy.timeout_action == pb.ModelQueuePolicy.DELAY and not policy.max_queue_size
-            else "refused"
-        )
-        yield Line(
-            "dynamic_batching", "queue", f"beyond {' or '.join(bounds)} a request is {what}, which bounds the latency"
-        )
-    else:
-        yield Line(
-            "dynamic_batching", "queue", "without bound: under overload, latency grows for as long as clients send"
-        )
-
-
-def _sequences(model: Model, _context: Context) -> Iterator[Line]:
-    batching = _message(model).sequence_batching
-    idle_s = (batching.max_sequence_idle_microseconds or 1_000_000) / 1e6
-    yield Line(
-        "sequence_batching",
-        f"{idle_s:g} s",
-        "requests of one sequence go to one instance; without any for so long, it is forgotten",
-    )
-
-
-def _steps(model: Model, context: Context) -> Iterator[Line]:
-    for step in _message(model).ensemble_scheduling.step:
-        there = "" if step.model_name in context.models else ", which is not in the repository"
-        reads, writes = ", ".join(step.input_map.values()), ", ".join(step.output_map.values())
-        yield Line(
-            "ensemble_scheduling", step.model_name, f"makes {writes} from {reads}{there}; its latency adds to the whole"
-        )
-
-
-def _parameters(model: Model, context: Context) -> Iterator[Line]:
-    parameters = _message(model).parameters
-    for key in sorted(parameters):
-        value = parameters[key].string_value
-        yield Line("parameters", f"{key} = {_short(value)}", _parameter(key, context))
-
-
-def _parameter(key: str, context: Context) -> str:
-    lower = key.lower()
-    if lower in ("intra_op_thread_count", "inference_num_threads"):
-        return f"threads of one instance, of {context.cores} cores; more shorten a large inference, not a small one"
-    if key in PARAMETERS:
-        return PARAMETERS[key]
-    if lower == "inter_op_thread_count":
-        return "branches of the graph that are computed at a time; 1 is right for nearly every network"
-    return (
-        "for Trident's client and reports; nothing to the server"
-        if key.startswith("trident.")
-        else "handed to the backend"
-    )
-
-
-PARAMETERS: Final = {
-    "ENABLE_BATCH_PADDING": "YES: a smaller batch is filled up and costs as much as a full one",
-    "NUM_STREAMS": "inferences that OpenVINO runs side by side: throughput at the cost of each one's latency",
-    "PERFORMANCE_HINT": "LATENCY or THROUGHPUT: OpenVINO chooses streams and threads by it",
-    "EXECUTION_ENV_PATH": "the packed Python environment that the model runs in",
-    "execution_mode": "1 runs branches of the graph side by side",
-    "cudnn_conv_algo_search": "how long ONNX Runtime looks for the quickest convolutions when it loads",
-}
-
-
-def _short(value: str) -> str:
-    return value if len(value) <= 40 else f"{value[:37]}..."
-
-
-def _optimization(model: Model, _context: Context) -> Iterator[Line]:
-    policy = _message(model).optimization
-    accelerators = policy.execution_accelerators
-    for accelerator in (*accelerators.gpu_execution_accelerator, *accelerators.cpu_execution_accelerator):
-        yield Line(
-            "optimization", accelerator.name, "takes over what it can of the graph: a slow load for a quicker inference"
-        )
-    if policy.cuda.graphs:
-        yield Line(
-            "optimization",
-            "CUDA graphs",
-            "less time to launch kernels, which small models gain by; memory for each size",
-        )
-    if not accelerators.ByteSize() and not policy.cuda.graphs:
-        yield Line("optimization", "set", "details of memory and batching; the defaults are right for most")
-
-
-def _warmup(model: Model, _context: Context) -> Iterator[Line]:
-    samples = _message(model).model_warmup
-    if not samples and model.backend not in ("", ENSEMBLE, "python"):
-        yield Line("model_warmup", "none", "the first callers pay for what the runtime puts off until it runs")
-    if samples:
-        sizes = ", ".join(str(max(sample.batch_size, 1)) for sample in samples)
-        yield Line(
-            "model_warmup", f"batches of {sizes}", "run before the model is called ready, so that no caller pays for it"
-        )
-
-
 def _cache(model: Model, _context: Context) -> Iterator[Line]:
-    on = _message(model).response_cache.enable
+    on = message_of(model).response_cache.enable
     meaning = (
         "the same inputs are answered from memory, if the server has a cache; hashing them costs each request a little"
     )
@@ -311,7 +147,7 @@ def _cache(model: Model, _context: Context) -> Iterator[Line]:
 
 
 def _transactions(model: Model, _context: Context) -> Iterator[Line]:
-    decoupled = _message(model).model_transaction_policy.decoupled
+    decoupled = message_of(model).model_transaction_policy.decoupled
     meaning = (
         "a request may have no answer or many; only a gRPC stream can take them"
         if decoupled
@@ -343,13 +179,13 @@ WORDS: Final[dict[str, Callable[[Model, Context], Iterator[Line]]]] = {
         "batch_input", "more inputs, which the server makes of a batch's sizes; for ragged batches"
     ),
     "batch_output": _plainly("batch_output", "how a batch's outputs are cut up again; for ragged batches"),
-    "instance_group": _instances,
-    "dynamic_batching": _batcher,
-    "sequence_batching": _sequences,
-    "ensemble_scheduling": _steps,
-    "optimization": _optimization,
-    "parameters": _parameters,
-    "model_warmup": _warmup,
+    "instance_group": explain_running.instances,
+    "dynamic_batching": explain_running.batcher,
+    "sequence_batching": explain_running.sequences,
+    "ensemble_scheduling": explain_running.steps,
+    "optimization": explain_running.optimization,
+    "parameters": explain_running.parameters,
+    "model_warmup": explain_running.warmup,
     "response_cache": _cache,
     "model_transaction_policy": _transactions,
     "model_operations": _plainly("model_operations", "libraries with operators of one's own, loaded before the model"),
