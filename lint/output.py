@@ -20,7 +20,8 @@ def plain(report: Report) -> str:
     lines = [f"{_where(found)}: {found.severity} {found.code}: {found.message}" for found in report.findings]
     codes = dict.fromkeys(found.code for found in report.findings)
     if codes:
-        lines += ["", *(f"{code}  {RULES[code].title}. {RULES[code].fix}" for code in sorted(codes)), ""]
+        lines += ["", *(f"{code}  {RULES[code].title}. {RULES[code].fix}" for code in sorted(codes))]
+        lines += ["", "Why each of them hurts: docs/lint/<code>.md, or `--json`."]
     return "\n".join([*lines, summary(report)])
 
 

@@ -57,7 +57,7 @@ class Version:
 @dataclass(frozen=True)
 class Model:
     """A folder of the repository. `config` is None if its file could not be understood; if there is none, it is empty.
-    `ignored` are folders that look like versions and are passed over. `file` is that of the newest version."""
+    `ignored` are folders that look like versions and are passed over. `file` is that of the newest version with one."""
 
     name: str
     folder: Path
@@ -109,7 +109,7 @@ def read_model(folder: Path, release: Release) -> Model:
         versions, ignored = (), ()
     backend = _backend(config, versions)
     file_name = (config.message.default_model_filename if config else "") or BACKENDS.get(backend, ("",))[0]
-    file = _read_file(backend, versions[0], file_name) if versions and file_name else None
+    file = next((read for version in versions if file_name and (read := _read_file(backend, version, file_name))), None)
     return Model(name, folder, config, has_config, backend, versions, ignored, file_name, file, findings)
 
 

@@ -157,6 +157,8 @@ def files(model: Model, _context: Context) -> Iterator[Hit]:
         if not inside(version.folder / model.file_name, version.folder):
             break  # told by `names`
         path = version.folder / model.file_name
+        if not version.folder.name.isdecimal() and not path.exists():
+            continue  # no version; told by `folders`
         if not os.path.lexists(path):
             found = ", ".join(sorted(version.files)) or "nothing"
             yield Hit(

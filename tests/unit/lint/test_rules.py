@@ -27,3 +27,9 @@ def test_a_fault_is_found_and_no_other(tmp_path: Path, fault: Fault) -> None:
 
 def test_every_rule_has_a_fault() -> None:
     assert {fault.code for fault in FAULTS} == set(RULES)
+
+
+def test_a_stray_folder_does_not_hide_the_faults_of_the_model(tmp_path: Path) -> None:
+    next(fault.make for fault in FAULTS if fault.code == "TRN302")(tmp_path)
+    (tmp_path / "m" / "2.bak").mkdir()
+    assert {found.code for found in lint(tmp_path, find_release("26.07"), cores=2).findings} == {"TRN103", "TRN302"}
