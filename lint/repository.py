@@ -87,9 +87,12 @@ def model_folders(path: Path) -> tuple[Path, tuple[Path, ...]]:
     try:
         if os.path.lexists(path / CONFIG):
             return path.parent, (path,)
-        return path, tuple(sorted(entry for entry in path.iterdir() if entry.is_dir()))
+        folders = tuple(sorted(entry for entry in path.iterdir() if entry.is_dir()))
     except OSError as error:
         raise RepositoryError(f"{path} cannot be read: {error.strerror}; see who may read it") from error
+    if not folders:
+        raise RepositoryError(f"{path} holds no model: each is a folder with a config.pbtxt; name another repository")
+    return path, folders
 
 
 def read_model(folder: Path, release: Release) -> Model:

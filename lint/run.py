@@ -61,8 +61,12 @@ def check_model(model: Model, context: Context) -> Iterator[Finding]:
     """The faults of one model."""
     yield from model.reading
     for check in CHECKS:
-        for hit in check(model, context):
-            yield _finding(hit, model)
+        try:
+            for hit in check(model, context):
+                yield _finding(hit, model)
+        except OSError as error:  # a folder closed to us, or one that goes away meanwhile
+            file = Path(str(error.filename or model.folder))
+            yield Finding("TRN110", "error", model.name, file, 0, 0, f"it cannot be read: {error.strerror or error}")
 
 
 def _finding(hit: Hit, model: Model) -> Finding:

@@ -177,9 +177,12 @@ def _list(parser: argparse.ArgumentParser) -> None:
 
 def _lint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "path", type=Path, metavar="PATH", help="a model repository, one model's folder, or config.pbtxt"
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="a model repository, one model's folder, or its config.pbtxt",
     )
-    parser.add_argument("more", type=Path, nargs="*", metavar="PATH", help=argparse.SUPPRESS)
     _release(parser)
     parser.add_argument(
         "--cores", type=_positive, help="CPU cores that the server may use; default: those of this process"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from importlib import metadata
+from pathlib import Path
 
+from core.errors import RepositoryError
 from core.files import write_atomically
-from core.machine import cores
+from core.machine import cores, versions
 from lint.finding import SEVERITIES
 from lint.fix import fix
 from lint.output import as_result, plain, sarif
@@ -21,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     """Prints the findings. Returns 0, or 9 if one is at least as bad as `--fail-on`."""
     release = find_release(options.triton or NEWEST.name)
     limit = options.cores or cores()
-    reports = [lint(path, release, limit) for path in (options.path, *options.more)]
+    reports = [lint(path, release, limit) for path in options.paths]
     if options.fix:
         mended = 0
         for at, report in enumerate(reports):
@@ -30,10 +31,17 @@ def run(options: argparse.Namespace) -> int:
         print(f"mended: {mended}", file=sys.stderr)
     report = _together(reports)
     if options.sarif:
-        write_atomically(options.sarif, sarif(report, metadata.version("trident-triton")).encode() + b"\n")
+        _write(options.sarif, sarif(report, versions(("trident-triton",)).get("trident-triton", "0")))
     print(as_result(report).to_json().decode().rstrip() if options.json else plain(report))
     found = worst(report)
     return FOUND if found and SEVERITIES.index(found) <= SEVERITIES.index(options.fail_on) else 0
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode() + b"\n")
+    except OSError as error:
+        raise RepositoryError(f"{path} cannot be written: {error.strerror or error}; name another file") from error
 
 
 def _together(reports: list[Report]) -> Report:

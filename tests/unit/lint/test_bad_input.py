@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -85,6 +88,35 @@ def test_ensembles_of_ensembles_a_hundred_deep(tmp_path: Path) -> None:
         config = ENSEMBLE_CONFIG.replace('"e"', f'"e{number}"').replace('model_name: "m"', f'model_name: "{below}"')
         write(tmp_path, config if number == 0 else config.replace('key: "y"', 'key: "answer"'), {}, f"e{number}")
     assert codes(tmp_path) == set()
+
+
+@contextmanager
+def unprivileged() -> Iterator[None]:
+    """Root may read everything; this is nobody."""
+    before = os.geteuid()
+    os.seteuid(65534 if before == 0 else before)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+@pytest.mark.parametrize("closed", ["m", "m/config.pbtxt", "m/1", "m/1/model.onnx", "m/labels.txt"])
+def test_what_is_closed_to_us_is_a_finding(closed: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is for root only
+        repository = Path(folder)
+        good_labels(repository)
+        repository.chmod(0o755)
+        (repository / closed).chmod(0)
+        with unprivileged():
+            found = codes(repository)
+        (repository / closed).chmod(0o755)
+    assert found & {"TRN005", "TRN110"}, found
+
+
+def test_an_empty_repository_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(RepositoryError, match=r"holds no model: each is a folder"):
+        lint(tmp_path, NEWEST, cores=2)
 
 
 def spoiled(data: bytes, chance: random.Random) -> bytes:

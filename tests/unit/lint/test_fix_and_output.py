@@ -105,6 +105,9 @@ def test_the_command(tmp_path: Path) -> None:
     missing = trident("lint", str(tmp_path / "none"))
     assert (missing.returncode, missing.stderr.count("\n")) == (5, 1)
     assert trident("lint", str(tmp_path), "--triton", "9").returncode == 2
+    unwritable = trident("lint", str(tmp_path / "good"), "--sarif", str(tmp_path / "good" / "m" / "config.pbtxt" / "x"))
+    assert (unwritable.returncode, unwritable.stderr.count("\n")) == (5, 1)
+    assert trident("lint", str(tmp_path / "good"), str(tmp_path / "bad")).stdout.startswith("2 models for")
 
 
 def test_what_counts_as_a_failure_can_be_said(tmp_path: Path) -> None:
