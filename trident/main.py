@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "lint": "find what is wrong in a model repository, ours or written by hand, without a server",
     "check": "say whether a release of Triton can load what a model repository holds",
     "explain": "say one model's config.pbtxt in plain words, with what it does to latency and throughput",
+    "tokenize": "turn texts into an .npz that a Hugging Face encoder takes, for a spec's data or for infer",
 }
 
 # A package that stands for each command's extra, for one clear sentence instead of an ImportError.
@@ -38,6 +39,7 @@ EXTRAS: Final = {
     "lint": ("tritonclient", "client"),
     "check": ("tritonclient", "client"),
     "explain": ("tritonclient", "client"),
+    "tokenize": ("tokenizers", "text"),
 }
 
 EPILOG: Final = """exit codes:
@@ -217,6 +219,15 @@ def _release(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _tokenize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="the encoder's, with tokenizer.json")
+    parser.add_argument("texts", type=Path, metavar="FILE", help="a text in each line, UTF-8")
+    parser.add_argument("--out", type=Path, metavar="FILE.npz", required=True, help="input_ids, attention_mask, label")
+    parser.add_argument("--labels", action="store_true", help="each line is a label (a number), a tab and the text")
+    parser.add_argument("--length", type=_positive, metavar="TOKENS", help="cut and pad to it; default: the longest")
+    parser.add_argument("--types", action="store_true", help="token_type_ids too, for encoders that take them")
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
@@ -240,6 +251,7 @@ _OPTIONS: Final = {
     "lint": _lint,
     "check": _check,
     "explain": _explain,
+    "tokenize": _tokenize,
 }
 
 
