@@ -20,8 +20,8 @@ class Hint(SpecModel):
     match: Annotated[
         Literal["features", "hidden", "attention"],
         Field(
-            description="`features`: what the layers give, `[channels, ...]`; `hidden`: the same, `[..., channels]`, as "
-            "in encoders of text; through a learned linear map where the student has fewer or more channels. "
+            description="`features`: what the layers give, `[channels, ...]`; `hidden`: the same, `[..., channels]`, "
+            "as in encoders of text; through a learned linear map where the student has fewer or more channels. "
             "`attention`: only where in `[channels, ...]` the layers are strong"
         ),
     ]

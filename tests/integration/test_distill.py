@@ -32,6 +32,7 @@ from builder.steps.distill import Distill
 from builder.steps.prune_channels import PruneChannels
 from builder.steps.prune_weights import PruneWeights
 from builder.teachers import Teachers, load_teacher
+from builder.training_state import TrainingState, save
 from tests.support.quadrants import quadrants, samples
 from tests.support.tiny import onnx_spec
 
@@ -128,7 +129,7 @@ def test_no_labels_are_needed_where_only_the_teacher_is_asked(tmp_path: Path) ->
 
 
 def test_several_teachers_are_averaged(spec: ModelSpec, tmp_path: Path) -> None:
-    """Two that always answer the same, one of them three times as heavy: what is learned is the mean of their shares."""
+    """Two that always answer the same, one of them with three times the weight: the mean of their shares is learned."""
     code = "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4))\n"
     (tmp_path / "sure.py").write_text(code)
     for name, klass in (("first", 0), ("third", 2)):
@@ -180,24 +181,26 @@ def test_a_pruned_network_learns_from_what_it_was(spec: ModelSpec, tmp_path: Pat
 
 
 def test_layers_are_pulled_together(spec: ModelSpec, tmp_path: Path) -> None:
-    """By hints alone (alpha 0, so that the teacher's answers tell nothing): the pruned layer gives less noise around
-    the places where the whole one is strong than it does without them."""
-    prune = PruneChannels(ChannelPruning(step="prune_channels", share=0.5))
-    whole, images = load_torch(spec), torch.from_numpy(samples(200, 50)[0])
+    """By hints alone: with alpha 0 the teacher's answers tell nothing. The student is a network like it, untrained."""
+    teacher, images = load_torch(spec), torch.from_numpy(samples(200, 50)[0])
 
-    def far(hints: list[dict[str, object]]) -> float:
-        """How far the places lie apart at which the first layers are strong."""
-        step = distill(alpha=0, teachers=[{"hints": hints}])
-        found = load_torch(spec, made(spec, tmp_path, prune, step).path)
+    def stems(hints: list[dict[str, object]]) -> list[torch.Tensor]:
+        """What the first layers give, `[n, channels, height, width]`: the teacher's and the student's."""
+        step = distill(student=spec.checkpoint.factory, alpha=0, teachers=[{"hints": hints}])
+        learned = load_torch(spec, made(spec, tmp_path, step).path)
         with torch.no_grad():
-            maps = [
-                nn.functional.normalize(network.stem(images).square().mean(1).flatten(1)) for network in (whole, found)
-            ]
+            return [network.get_submodule("stem")(images) for network in (teacher, learned)]
+
+    def features(theirs: torch.Tensor, mine: torch.Tensor) -> float:
+        return float((theirs - mine).square().mean() / theirs.square().mean())
+
+    def attention(theirs: torch.Tensor, mine: torch.Tensor) -> float:
+        maps = [nn.functional.normalize(value.square().mean(1).flatten(1)) for value in (theirs, mine)]
         return float((maps[0] - maps[1]).square().sum(1).mean())
 
-    plain = far([])
-    for match in ("attention", "features"):
-        assert far([{"match": match, "layers": {"stem": "stem"}, "weight": 10.0}]) < 0.7 * plain, match
+    for match, distance in (("features", features), ("attention", attention)):
+        hint: dict[str, object] = {"match": match, "layers": {"stem": "stem"}, "weight": 5.0}
+        assert distance(*stems([hint])) < 0.5 * distance(*stems([])), match
 
 
 def test_a_killed_distillation_ends_as_an_undisturbed_one(
@@ -211,12 +214,11 @@ def test_a_killed_distillation_ends_as_an_undisturbed_one(
     step = distill(student=f"{tmp_path}/pooled.py:make", teachers=[{"hints": hints}], train=train)
     undisturbed = load_file(made(spec, tmp_path / "whole", step).path)
 
-    def killed(state: finetune.TrainingState, path: Path | None) -> None:
+    def killed(state: TrainingState, path: Path | None) -> None:
         save(state, path)
         if state.epoch == 2:
             raise KeyboardInterrupt
 
-    save = finetune.save
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(finetune, "save", killed)
         made(spec, tmp_path / "killed", step)
@@ -244,7 +246,7 @@ def test_a_teacher_is_asked_once_about_what_does_not_change(
     assert found == {0: 600, 1: 60 + 3 * 540}
 
 
-def test_what_decides_the_answers_decides_the_key(spec: ModelSpec, tmp_path: Path) -> None:
+def test_what_decides_the_answers_decides_the_key(tmp_path: Path) -> None:
     files = [tmp_path / name for name in ("teacher.py", "teacher.safetensors", "student.py", "init.safetensors")]
     step = distill(
         student=f"{files[2]}:make", init=str(files[3]),
@@ -272,7 +274,10 @@ REFUSED: dict[str, tuple[dict[str, object], type[Exception], str]] = {
         {"teachers": [{"hints": [{"match": "features", "layers": {"steem": "stem"}}]}]}, StepError,
         r"the teacher has no layer 'steem'; did you mean 'stem'\?",
     ),
-    "unknown output": ({"answers": {"score": "scores"}}, StepError, r"no output 'score' for .*; did you mean 'scores'\?"),
+    "unknown output": (
+        {"answers": {"score": "scores"}}, StepError,
+        r"quadrants has no output 'score' for `answers`; did you mean 'scores'\?",
+    ),
     "first weights": (
         {"student": "student.py:make", "init": "net.safetensors"}, CheckpointError, "does not fit .*student.py:make: ",
     ),
