@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -374,6 +375,24 @@ def test_what_a_technique_reads_decides_its_key(tmp_path: Path) -> None:
     before = step_key(ticket(0.5, early=str(early)), "", "")
     early.write_bytes(b"c")
     assert step_key(ticket(0.5, early=str(early)), "", "") != before
+
+
+def test_other_samples_or_another_metric_are_another_training(tmp_path: Path) -> None:
+    """And concern nothing that does not train."""
+    path, keys = quadrants(tmp_path / "model"), []
+
+    def note() -> None:
+        spec = load_spec(path)
+        keys.append([made(spec, tmp_path, *recipe).key for recipe in ((channels(0.5),), (TUNE,))])
+
+    note()
+    path.write_text(path.read_text().replace("top1", "f1"))
+    note()
+    images, labels = samples(300, 9)
+    np.savez(tmp_path / "model/training.npz", x=images, label=labels)
+    note()
+    assert len({pruned for pruned, _ in keys}) == 1
+    assert len({tuned for _, tuned in keys}) == 3
 
 
 def test_a_spec_is_built_to_a_published_variant_that_is_smaller(tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def trained_state() -> dict[str, Tensor]:
 
     scope: dict[str, type[nn.Module]] = {}
     exec(CODE, scope)
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # more only wait for each other
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         network = scope["make"]()
@@ -72,6 +73,7 @@ def trained_state() -> dict[str, Tensor]:
                 optimizer.zero_grad()
                 torch.nn.functional.cross_entropy(network(images[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+    torch.set_num_threads(before)
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
