@@ -64,7 +64,7 @@ def fit(network: nn.Module, task: Task) -> Standing:
     import torch
 
     training = task.training
-    device = _device(training)
+    device = device_of(training)
     network.to(device)
     if not task.frozen:
         network.eval()
@@ -90,7 +90,7 @@ def standing(network: nn.Module, task: Task) -> Standing:
     device = next(network.parameters()).device.type
     at = [tensor.name for tensor in task.spec.outputs].index(task.spec.metric.output)
     total, judged = 0.0, []
-    with torch.no_grad(), _precision(task.training, device):
+    with torch.no_grad(), precision(task.training, device):
         for rows in batches(task.data.held, JUDGING):
             batch = task.data.batch(rows, device)
             outputs = outputs_of(network(*batch.inputs))
@@ -122,7 +122,7 @@ def _epoch(state: TrainingState, task: Task) -> None:
         for group in state.optimizer.param_groups:
             group["lr"] = training.lr * _rate(step, steps, training.warmup)
         batch = varied(task.data.batch(rows, device), training, state.generator)
-        with _precision(training, device):
+        with precision(training, device):
             loss = task.loss(outputs_of(network(*batch.inputs)), batch)
         if not math.isfinite(value := float(loss.detach())):
             raise StepError(f"{task.spec.name}: the loss is {value} in epoch {state.epoch + 1}; lower `lr`")
@@ -161,7 +161,8 @@ def _tired(state: TrainingState, task: Task) -> bool:
     return task.training.patience is not None and since >= task.training.patience
 
 
-def _device(training: Training) -> str:
+def device_of(training: Training) -> str:
+    """`cpu` or `cuda`. Raises StepError if a GPU is asked for and not there."""
     import torch
 
     there = torch.cuda.is_available()
@@ -170,7 +171,8 @@ def _device(training: Training) -> str:
     return "cuda" if there and training.device != "cpu" else "cpu"
 
 
-def _precision(training: Training, device: str) -> Any:
+def precision(training: Training, device: str) -> Any:
+    """The context in which networks and losses are computed."""
     import torch
 
     return torch.autocast(device, torch.bfloat16, enabled=training.mixed)

@@ -11,6 +11,7 @@ from builder.imports import Imported, examine_import
 from builder.spec import ModelSpec
 from builder.spec_compress import WeightPruning
 from builder.step import Step
+from builder.steps.distill import Distill
 from builder.steps.export_onnx import ExportOnnx
 from builder.steps.fine_tune import FineTune
 from builder.steps.fold_onnx import FoldOnnx
@@ -102,6 +103,7 @@ TECHNIQUES: Final[dict[str, Callable[[Any], Step]]] = {
     "prune_weights": PruneWeights,
     "prune_channels": PruneChannels,
     "lottery_ticket": DrawTicket,
+    "distill": Distill,
 }
 
 

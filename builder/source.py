@@ -22,6 +22,7 @@ from builder.own_code import own_code
 from builder.source_huggingface import huggingface_files, load_huggingface
 from builder.source_program import load_exported, load_torchscript
 from builder.spec import ModelSpec
+from builder.spec_checkpoint import Checkpoint
 from core.files import sha256_file, sha256_parts, write_atomically
 from core.machine import versions
 
@@ -34,16 +35,19 @@ def source_sha256(spec: ModelSpec) -> str:
     """The hash of all that decides the network: the checkpoint's bytes, external data, its factory's code, what is done
     with a text's vectors. Imports nothing heavy."""
     source = spec.checkpoint
-    files = huggingface_files(source) if source.kind == "huggingface" else [source.file]
-    if source.factory:
-        files.append(factory_file(source.factory))
-    parts = [hash_input(file, "`checkpoint`", spec.name) for file in files]
+    parts = [hash_input(file, "`checkpoint`", spec.name) for file in checkpoint_files(source)]
     parts.append(source.factory.rpartition(":")[2] if source.factory else "")
     if source.onnx:
         from builder.onnx_file import external_files
 
         parts += [sha256_file(file) for file in external_files(source.onnx)]
     return sha256_parts([source.kind, source.pooling, str(source.normalize), *parts])
+
+
+def checkpoint_files(source: Checkpoint) -> list[Path]:
+    """The files of weights and code that decide the network; an ONNX file's external data apart."""
+    files = huggingface_files(source) if source.kind == "huggingface" else [source.file]
+    return [*files, factory_file(source.factory)] if source.factory else files
 
 
 def more_tools(spec: ModelSpec) -> tuple[str, ...]:

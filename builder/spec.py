@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, f
 
 from builder.spec_base import Loss, Positive, SpecModel, loss_limit
 from builder.spec_checkpoint import Checkpoint
-from builder.spec_compress import AnyTechnique, CompressionName
+from builder.spec_compress import CompressionName, Techniques
 from core.axes import Number
 from core.metrics import METRICS, Metric, get_metric
 from core.tensors import Axis, TensorSpec
@@ -194,7 +194,7 @@ class ModelSpec(SpecModel):
     ] = {}
     labels: Annotated[tuple[str, ...], Field(description="the classes' names, for `trident infer`")] = ()
     compress: Annotated[
-        dict[CompressionName, Annotated[tuple[AnyTechnique, ...], Field(min_length=1)]],
+        dict[CompressionName, Techniques],
         Field(description="what is done to the network, in order, before variants `<name>_<id>` are made of it"),
     ] = {}
     variants: Annotated[

@@ -8,11 +8,12 @@ says what each does and when it pays.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from builder.spec_base import Loss, Positive, SpecModel
+from builder.spec_distill import AnswerKind, Factory, Teacher
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 TAKEN = ("torch", "onnx", "openvino", "pruned", "imported")  # what other variants' ids begin with
@@ -48,9 +49,15 @@ class Training(SpecModel):
     smoothing: Annotated[float, Field(ge=0, lt=1, description="of labels: the share that all classes get alike")] = 0.0
     mirror: Annotated[bool, Field(description="turn half of the images `[C, H, W]` left to right")] = False
     shift: Annotated[int, Field(ge=0, description="move images by up to so many pixels, filling with zeros")] = 0
+    cutout: Annotated[int, Field(ge=0, description="blank a square of each image: its side in pixels, 0 for none")] = 0
     mixed: Annotated[bool, Field(description="compute in bfloat16 where it is safe; pays on GPUs and with AMX")] = False
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: a GPU if there is one")] = "auto"
     seed: Annotated[int, Field(description="decides on order, held-out samples and augmentation")] = 0
+
+    @property
+    def varies(self) -> bool:
+        """Whether a sample is seen otherwise each time."""
+        return self.mirror or self.shift > 0 or self.cutout > 0
 
 
 class Technique(SpecModel):
@@ -63,14 +70,22 @@ class Technique(SpecModel):
 
     def resolved(self, folder: Path) -> Technique:
         """The same with its relative paths, of files and of `file.py:function`, taken from `folder`."""
-        update: dict[str, Path | str] = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
-            if isinstance(value, Path):
-                update[name] = folder / value
-            elif isinstance(value, str) and ".py:" in value:
-                update[name] = str(folder / value)
-        return self.model_copy(update=update)
+        found: Technique = _resolved(self, folder)
+        return found
+
+
+def _resolved(part: Any, folder: Path) -> Any:
+    match part:
+        case Path():
+            return folder / part
+        case str() if ".py:" in part:
+            return str(folder / part)
+        case tuple():
+            return tuple(_resolved(inner, folder) for inner in part)
+        case SpecModel():
+            fields = type(part).model_fields
+            return part.model_copy(update={name: _resolved(getattr(part, name), folder) for name in fields})
+    return part
 
 
 class FineTuning(Technique, Training):
@@ -157,4 +172,56 @@ class LotteryTicket(Technique):
     train: Annotated[Training, Field(description="the training of each round")] = Training()
 
 
-AnyTechnique = Annotated[FineTuning | WeightPruning | ChannelPruning | LotteryTicket, Field(discriminator="step")]
+class Distillation(Technique):
+    """Trains a student by what teachers answer, rather than by labels alone. The student is another network, or the one
+    that the techniques before it left."""
+
+    step: Annotated[Literal["distill"], Field(description="names this technique")]
+    student: Annotated[
+        Factory | None,
+        Field(description="`file.py:function`, which makes the untrained student; unset: the network as it is by now"),
+    ] = None
+    init: Annotated[Path | None, Field(description="weights that `student` begins with; unset: fresh ones")] = None
+    teachers: Annotated[
+        tuple[Teacher, ...], Field(min_length=1, description="whose answers are averaged; unset: the spec's checkpoint")
+    ] = (Teacher(),)
+    alpha: Annotated[
+        float,
+        Field(ge=0, le=1, description="share of the teachers' answers in the loss; the rest is the labels', 1: unread"),
+    ] = 0.9
+    temperature: Annotated[
+        float, Field(gt=0, description="of `scores`: the higher, the more the unlikely classes tell")
+    ] = 4.0
+    answers: Annotated[
+        dict[str, AnswerKind],
+        Field(
+            description="what an output is: `scores` of classes before a softmax; `likelihoods`, each from 0 to 1; "
+            "`numbers` (squared error); `huber`, numbers with outliers; an `embedding`. Unset: `scores` if the metric "
+            "reads classes from it, else `numbers`"
+        ),
+    ] = {}
+    train: Annotated[Training, Field(description="how the student is trained")] = Training()
+
+    @model_validator(mode="after")
+    def _student_begins(self) -> Distillation:
+        if self.init and not self.student:
+            raise ValueError("init has weights for `student`, and none is given; without one training goes on")
+        return self
+
+
+AnyTechnique = Annotated[
+    FineTuning | WeightPruning | ChannelPruning | LotteryTicket | Distillation, Field(discriminator="step")
+]
+
+
+def _student_first(techniques: tuple[AnyTechnique, ...]) -> tuple[AnyTechnique, ...]:
+    for technique in techniques[1:]:
+        if isinstance(technique, Distillation) and technique.student:
+            raise ValueError(
+                f"distill with a `student` must come first, since that network takes the place of what "
+                f"{techniques[0].step} made; without `student` it trains what was made"
+            )
+    return techniques
+
+
+Techniques = Annotated[tuple[AnyTechnique, ...], Field(min_length=1), AfterValidator(_student_first)]

@@ -76,16 +76,19 @@ def batches(rows: Sequence[int], size: int) -> Iterator[list[int]]:
 
 
 def varied(batch: Batch, training: Training, generator: Generator) -> Batch:
-    """The batch with its images `[n, C, H, W]` mirrored and moved as the settings say, each by itself."""
+    """The batch with its images `[n, C, H, W]` mirrored, moved and with a hole as the settings say, each by itself.
+
+    The hole may lie across the border: DeVries and Taylor, "Cutout" (arXiv:1708.04552).
+    """
     import torch
     from torch.nn import functional
 
-    if not (training.mirror or training.shift):
+    if not training.varies:
         return batch
 
     def vary(images: Tensor) -> Tensor:
         if images.dim() != 4:
-            raise StepError("mirror and shift are for images [C, H, W]; leave them out of this training's settings")
+            raise StepError("mirror, shift and cutout are for images [C, H, W]; leave them out of `train`")
         count, _, height, width = images.shape
         if training.mirror:
             turned = torch.rand(count, generator=generator).to(images.device) < 0.5
@@ -98,6 +101,19 @@ def varied(batch: Batch, training: Training, generator: Generator) -> Batch:
             padded = functional.pad(images, (by, by, by, by))
             sample = torch.arange(count, device=images.device).view(-1, 1, 1)
             images = padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        if training.cutout:
+            down, right = (_within(size, training.cutout, count, generator) for size in (height, width))
+            hole = down[:, None, :, None] & right[:, None, None, :]
+            images = images.masked_fill(hole.to(images.device), 0.0)
         return images
 
     return batch._replace(inputs=tuple(vary(value) for value in batch.inputs))
+
+
+def _within(size: int, side: int, count: int, generator: Generator) -> Tensor:
+    """Which of `size` places lie in an interval of `side` around a random one, `[count, size]`."""
+    import torch
+
+    first = torch.randint(0, size, (count, 1), generator=generator) - side // 2
+    at = torch.arange(size)
+    return (first <= at) & (at < first + side)
