@@ -6,7 +6,9 @@ import json
 import sys
 from pathlib import Path
 
-from core.results import Benchmark, BuildReport, LoadReport, ModelBuild, Passport, ResultModel, Summary
+from core.comparison import Benchmark, Summary
+from core.load_results import LoadReport
+from core.results import BuildReport, ModelBuild, Passport, ResultModel
 from core.samples import SamplePackInfo
 
 RESULT_FILES: dict[str, type[ResultModel]] = {

@@ -57,7 +57,7 @@ def prepare(environment: Environment, **_: object) -> None:
     order = until(math.inf, pack.info.count, "locustfile")
     protocol: ProtocolName = "grpc" if (environment.host or "").startswith("grpc://") else "http"
     requests = open_wire(protocol).encode_pack(pack)
-    TritonUser.job = Job(model, protocol, requests, golden[:1].nbytes, order, ANSWER_TIMEOUT_S)
+    TritonUser.job = Job((model,), protocol, requests, golden[:1].nbytes, order, ANSWER_TIMEOUT_S)
     answers: list[tuple[int, bytes]] = []
 
     def keep_answer(context: dict[str, Exchange], **_: object) -> None:

@@ -141,13 +141,24 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
         "--grpc-url", help="its address for gRPC, host:port; without it, only HTTP is tested with --url"
     )
     parser.add_argument(
-        "--protocols", choices=("http", "grpc"), nargs="+", default=["http", "grpc"], help="default: http grpc"
-    )
+        "--protocols", choices=("http", "grpc", "raw"), nargs="+", default=["http", "grpc"],
+        help="raw is HTTP by a user that costs less, for fast models; default: http grpc",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="default: <artifacts>/<model>/loadtest")
-    parser.add_argument("--users", type=_positive, nargs="+", default=[1, 4, 16], help="user levels; default: 1 4 16")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of one window; default: %(default)s")
-    parser.add_argument("--passes", type=_positive, default=2, help="rounds over all levels; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=1, help="of the order of variants; default: %(default)s")
+    parser.add_argument(
+        "--scenario", default="levels", metavar="NAME|FILE.yaml",
+        help="what is sent: levels, single, closed, ab, constant, poisson, step, ramp, capacity, soak, mixed, or your "
+        "own; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--users", type=_positive, nargs="+", metavar="N", help="users of a closed loop, by window")
+    parser.add_argument("--rate", type=float, metavar="RPS", help="requests a second of an open loop, at its highest")
+    parser.add_argument(
+        "--connections", type=_positive, metavar="N", help="of an open loop: requests under way at most"
+    )
+    parser.add_argument("--p99", type=float, metavar="MS", help="what a capacity search has to hold")
+    parser.add_argument("--seconds", type=float, help="length of one window, or of one probe of a search")
+    parser.add_argument("--passes", type=_positive, metavar="N", help="how often all is repeated, in another order")
+    parser.add_argument("--seed", type=int, default=1, help="of all that is drawn by chance; default: %(default)s")
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:

@@ -16,7 +16,8 @@ from PIL import Image
 from builder.recipes import RECIPES
 from builder.spec import DEFAULT_VARIANTS
 from client import InferenceClient
-from core.results import BuildReport, Summary
+from core.comparison import Summary
+from core.results import BuildReport
 from core.samples import read_pack
 
 EXAMPLE = Path(__file__).parents[2] / "examples/fashion"
