@@ -17,7 +17,7 @@ KINDS: Final = (
     (r"(HTTP 200|gRPC OK), but", "wrong answer"),
     (r"HTTP 4\d\d|gRPC (INVALID_ARGUMENT|NOT_FOUND|UNIMPLEMENTED|PERMISSION_DENIED|UNAUTHENTICATED)", "refused"),
     (r"HTTP 5\d\d|gRPC (INTERNAL|UNKNOWN|ABORTED|DATA_LOSS)", "server error"),
-    (r"gRPC (UNAVAILABLE|CANCELLED)|\w*(Error|Exception|HTTPParse\w*)\b", "connection"),
+    (r"gRPC (UNAVAILABLE|CANCELLED)|HTTP\w+: |\w*(Error|Exception)\b", "connection"),
 )  # fmt: skip
 
 

@@ -6,7 +6,9 @@ import itertools
 import time
 from collections.abc import Iterable
 
-from loadtest.job import Arrival, once, until
+import pytest
+
+from loadtest.job import Arrival, once, scheduled, until
 
 
 def samples(order: Iterable[Arrival]) -> list[int]:
@@ -44,3 +46,21 @@ def test_samples_sent_once_end_with_the_time_for_them_and_are_the_first_of_the_s
     time.sleep(0.06)  # the time under test is not waiting for anything
     assert list(order) == []
     assert first == next(once(1000, "a"))
+
+
+def test_scheduled_samples_are_due_at_their_times_on_one_clock() -> None:
+    began_s = time.perf_counter()
+    arrivals = list(scheduled([0.0, 0.5, 0.75], [0, 1, 0], 10, "a", 0.2, 1.0))
+    first = arrivals[0].due_s
+    assert first is not None
+    assert first == pytest.approx(began_s + 0.2, abs=0.05)
+    assert [arrival.due_s for arrival in arrivals] == pytest.approx([first, first + 0.5, first + 0.75])
+    assert [arrival.model for arrival in arrivals] == [0, 1, 0]
+    assert [arrival.sample for arrival in arrivals] == samples(itertools.islice(until(60.0, 10, "a"), 3))
+
+
+def test_what_nobody_draws_in_time_is_not_sent() -> None:
+    order = scheduled([0.0, 0.01, 0.02], [0, 0, 0], 10, "a", 0.0, 0.05)
+    next(order)
+    time.sleep(0.1)  # the time under test is not waiting for anything
+    assert list(order) == []

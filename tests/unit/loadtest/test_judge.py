@@ -11,7 +11,7 @@ from client.counters import ModelStatistics
 from core.intervals import wilson
 from core.load_results import LoadWindow
 from core.samples import SamplePack, SamplePackInfo
-from core.scenario import ClosedLoop
+from core.scenario import ClosedLoop, OpenLoop
 from core.tensors import TensorSpec
 from loadtest.job import Exchange
 from loadtest.judge import Around, Recorded, judge_accuracy, judge_window, record, server_delta
@@ -134,3 +134,30 @@ def test_a_metric_of_all_samples_together_is_judged_as_one() -> None:
 def test_without_any_answer_there_is_no_accuracy() -> None:
     row = judge_accuracy(TARGET, "grpc", record([sent(0, 0.0, 1)], PACK), GOLDEN)
     assert (row.metric, row.agreement, row.failures) == (None, None, 1)
+
+
+def late(sample: int, due_s: float, began_s: float, latency_ms: float) -> Exchange:
+    """A good answer to a request that was sent later than it was due."""
+    return Exchange(sample, 0, due_s, began_s, latency_ms, np.eye(3, dtype=np.float32)[0].tobytes())
+
+
+def test_an_open_loop_counts_from_when_requests_were_due() -> None:
+    load = OpenLoop(rate_rps=4, seconds=1, connections=1, phases=((1, 1), (1, 1)))
+    exchanges = [late(0, 10.1, 10.1, 700), late(1, 10.4, 10.8, 10), late(2, 10.6, 10.81, 10)]
+    recorded = record(exchanges, PACK, origin_s=10.0, unsent=1)
+    step = Step(1, load, 1, (TARGET,))
+    row = judge_window(step, TARGET, "http", recorded, Around(COUNTED, Usage(), 0.1))
+    assert (row.offered_rps, row.requests, row.failures, row.unsent) == (4, 4, 1, 1)
+    assert row.reasons == {"not sent": 1}
+    assert row.p50_ms == pytest.approx(410)  # sent 400 ms late, answered in 10
+    assert row.uncorrected_p99_ms == pytest.approx(np.percentile([700, 10, 10], 99))
+    assert row.seconds == pytest.approx(0.82)
+    first, second = row.phases
+    assert (first.requests, second.requests, first.offered_rps) == (2, 1, 4)
+    assert (second.p50_ms, second.uncorrected_p99_ms) == (pytest.approx(220), pytest.approx(10))
+
+
+def test_what_the_servers_processes_used_is_told_per_second() -> None:
+    delta = server_delta(COUNTED, Usage(cpu_s=0.75, resident_bytes=5), 0.5)
+    assert (delta.cores, delta.resident_bytes) == (1.5, 5)
+    assert server_delta(COUNTED, Usage(), 0.5).cores is None
