@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from core.changes import RunComparison
 from core.comparison import Benchmark, Summary
 from core.load_results import LoadReport
 from core.results import BuildReport, ModelBuild, Passport, ResultModel
@@ -18,6 +19,7 @@ RESULT_FILES: dict[str, type[ResultModel]] = {
     "build-report": BuildReport,
     "load": LoadReport,
     "summary": Summary,
+    "comparison": RunComparison,
     "benchmark": Benchmark,
 }
 """Result files by the name of their schema."""

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from core.errors import InputError
 from core.scenario import Protocol
 from loadtest.errors import RecordingError
 from loadtest.judge import Recorded
@@ -92,6 +93,20 @@ def join_files(parts: Sequence[Path], whole: Path) -> None:
         beside.unlink(missing_ok=True)
     for part in parts:
         part.unlink()
+
+
+def read_scores(path: Path) -> dict[tuple[str, Protocol], dict[int, float]]:
+    """Variant and protocol -> sample -> its score, of the pass that measures served accuracy. Raises InputError."""
+    columns = ["variant", "protocol", "sample", "score"]
+    try:
+        table = pq.read_table(path, columns=columns, filters=[("pass", "==", 0), ("ok", "==", True)])
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise InputError(f"the raw requests {path} cannot be read: {str(error).splitlines()[0]}") from error
+    found: dict[tuple[str, Protocol], dict[int, float]] = {}
+    for variant, protocol, sample, score in zip(*(table[name].to_pylist() for name in columns), strict=True):
+        if score is not None:
+            found.setdefault((variant, protocol), {})[sample] = score
+    return found
 
 
 @contextmanager

@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "infer": "send .npy, .npz or image files to a served model",
     "loadtest": "load every variant of a model and write the comparison",
     "doctor": "show what INT8 costs in each layer of a built model, and which stay in float",
+    "compare": "compare two load tests under the same load, and fail if one got worse",
+    "history": "show and plot what the load tests of a model came to",
     "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
 }
@@ -31,6 +33,8 @@ EXTRAS: Final = {
     "serve": ("pytriton", "serve"),
     "infer": ("tritonclient", "client"),
     "loadtest": ("locust", "loadtest"),
+    "compare": ("pyarrow", "loadtest"),
+    "history": ("jinja2", "loadtest"),
     "report": ("jinja2", "loadtest"),
 }
 
@@ -43,7 +47,8 @@ EPILOG: Final = """exit codes:
   5    the model repository, or the folder of artifacts, cannot be read or written
   6    the server cannot be started or kept alive
   7    an inference request was refused or failed, or no server answered
-  8    a load test cannot be run or trusted
+  8    a load test cannot be run or trusted, or two of them cannot be compared
+  9    a figure became worse than --fail-on allows
   130  interrupted"""
 
 
@@ -161,6 +166,22 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn by chance; default: %(default)s")
 
 
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", type=Path, metavar="A", help="the folder of a load test")
+    parser.add_argument("after", type=Path, metavar="B", help="that of another under the same load")
+    parser.add_argument(
+        "--fail-on", nargs="+", action="extend", default=[], metavar="LIMIT",
+        help="p99=+5%%: exit code 9 if a p99 surely rose, and by more than that; the same for p50, throughput, "
+        "capacity and, in points, accuracy=-0.2pt",
+    )  # fmt: skip
+
+
+def _history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="the model's name in its spec; default: the only one that was built")
+    _artifacts(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: <artifacts>/<model>/history/history.html")
+
+
 def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="the model's name in its spec; default: the only one that was built")
     _artifacts(parser)
@@ -197,6 +218,8 @@ _OPTIONS: Final = {
     "infer": _infer,
     "loadtest": _loadtest,
     "doctor": _doctor,
+    "compare": _compare,
+    "history": _history,
     "report": _report,
     "list": _list,
 }

@@ -43,7 +43,7 @@ def render(build: ModelBuild, load: LoadReport, summary: Summary) -> str:
     degraded = [row for row in build.rows if row.verdict and _degraded(row)]
     return environment.get_template("report.html.j2").render(
         build=build, load=load, summary=summary, index=index, answer=answer(build, summary),
-        family=_family, figures=_figures(build, load, summary, index), degraded=degraded, why=why,
+        family=family, figures=_figures(build, load, summary, index), degraded=degraded, why=why,
         columns=[name for name, _ in CELLS], rows=[(row, _cells(row, build)) for row in summary.rows],
         doctor=DOCTOR, diagnosis=diagnosis,
         graphs=[row for row in build.rows if row.graph], caveats=caveats(summary, load), left_out=left_out(summary),
@@ -51,7 +51,8 @@ def render(build: ModelBuild, load: LoadReport, summary: Summary) -> str:
     )  # fmt: skip
 
 
-def _family(variant: str) -> str:
+def family(variant: str) -> str:
+    """The class of a variant's colour: `f0` to `f3`, by its runtime."""
     return next((f"f{i}" for i, name in enumerate(("torch", "onnx", "openvino")) if name in variant), "f3")
 
 
@@ -74,7 +75,7 @@ def _figures(
             low, high = verdict.drop_ci95 if verdict else (0.0, 0.0)
             points.append(
                 Point(
-                    index[row.variant], row.variant, _family(row.variant), row.p50_ms, accuracy, row.size_bytes,
+                    index[row.variant], row.variant, family(row.variant), row.p50_ms, accuracy, row.size_bytes,
                     interval, noise=(high - low) / 2,
                 )
             )  # fmt: skip
@@ -156,7 +157,7 @@ def _series(load: LoadReport, index: dict[str, int], protocol: str) -> list[list
             level = [window for window in mine if (window.users, window.offered_rps or 0.0) == (users, rate_rps)]
             p50, rate = _mean(level, lambda w: w.p50_ms), _mean(level, lambda w: w.throughput_rps)
             if p50 is not None and rate is not None:
-                one.append((Point(place, variant, _family(variant), p50, rate), describe_load(users, rate_rps or None)))
+                one.append((Point(place, variant, family(variant), p50, rate), describe_load(users, rate_rps or None)))
         if one:
             found.append(one)
     return found

@@ -27,6 +27,7 @@ from loadtest.scenarios import OPTIONS, Changes, change, find_scenario
 from trident import report
 from trident.built import find_build
 from trident.console import progress, result_console
+from trident.history import keep
 from trident.summary import caveats, left_out, summarize, summary_table
 
 
@@ -45,6 +46,10 @@ def run(options: argparse.Namespace) -> int:
     summary = summarize(model, load, now(), not (options.url or options.grpc_url), _commands(options, model, out))
     write_atomically(out / "summary.json", summary.to_json())
     report.write(out / "report.html", model, load, summary)
+    try:
+        keep(summary, options.artifacts)
+    except OSError as error:
+        progress.print(f"! not kept in the history: {error}", soft_wrap=True, markup=False)
     if options.json:
         sys.stdout.buffer.write(summary.to_json())
     else:

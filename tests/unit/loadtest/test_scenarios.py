@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,17 @@ def test_every_scenario_of_the_table_can_be_found_and_survives_a_file() -> None:
     for name, scenario in SCENARIOS.items():
         assert find_scenario(name) is scenario
         assert Scenario.model_validate_json(scenario.to_json()) == scenario
+
+
+def test_every_scenario_is_described() -> None:
+    table = (
+        (Path(__file__).parents[3] / "docs/load-testing.md")
+        .read_text()
+        .split("## Scenarios")[1]
+        .split("\n`--users`")[0]
+    )
+    rows = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    assert re.findall(r"`(\w+)`", " ".join(rows)) == list(SCENARIOS)
 
 
 def test_a_file_has_its_name_and_the_usual_rest(tmp_path: Path) -> None:
