@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from builder.advice import int8_advice
+from builder.advice import gentler, int8_advice
 from builder.artifact import FILES
 from builder.errors import PublishError
 from builder.keys import Keys, make_keys
@@ -22,7 +22,7 @@ from builder.spec_file import load_spec
 from builder.step import sweep_partial
 from builder.triton_config import make_config
 from builder.worker import Built, Workplace, Workshop, build_variant, examine_original, time_variant
-from core.errors import InputError, RepositoryError, TridentError
+from core.errors import InputError, RepositoryError, TridentError, one_line
 from core.files import write_atomically
 from core.machine import cores, describe, isa_flags, now, versions
 from core.results import BuildReport, BuildRow, MetricValue, ModelBuild, ResultModel, Sha256
@@ -189,7 +189,7 @@ def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
     except (PublishError, OSError):
         raise  # neither is this variant's own fault, and the next one would meet it too
     except Exception as error:
-        reason = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {one_line(error)}"
         return empty.model_copy(update={"reason": f"{reason.strip()} (log: {builder.workshop.log})"})
     row = row.model_copy(update={"build_seconds": round(time.monotonic() - started, 2)})
     write_atomically(_record_path(builder, recipe), Record(build_key=key, row=row).to_json())
@@ -277,6 +277,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         if gate.undecided:
             low, high = (100 * bound for bound in gate.ci95)
             reason += f"; undecided: the 95% interval is {low:.2f} to {high:.2f}, more evaluation samples would tell"
+        reason += gentler(recipe.variant, spec.variants)
         return row.model_copy(update={"status": "rejected", "reason": reason})
     package = Package(
         triton_name=name,

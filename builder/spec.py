@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -319,7 +320,20 @@ class ModelSpec(SpecModel):
             close = difflib.get_close_matches(self.metric.name, METRICS, 1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise ValueError(f"metric {self.metric.name!r} is not known; {hint}known are {', '.join(METRICS)}")
+        self._check_metric()
         return self
+
+    def _check_metric(self) -> None:
+        """Raises ValueError for an output of more numbers than the metric compares: it would look at some of them."""
+        dims = next(tensor.dims for tensor in self.outputs if tensor.name == self.metric.output)
+        count = math.prod(dim for dim in dims if isinstance(dim, int))
+        most = METRICS[self.metric.name].most if self.metric.name in METRICS else None
+        if most and (count > most or any(isinstance(dim, str) for dim in dims)):
+            what = "one number for each sample" if most == 1 else "one score for each sample, or those of two classes"
+            raise ValueError(
+                f"metric {self.metric.name} takes {what}, and output {self.metric.output!r} has {list(dims)}; choose "
+                f"another metric or output, or write file.py:function of your own"
+            )
 
     def _check_text(self) -> None:
         """Raises ValueError unless the inputs are those of a Hugging Face encoder, in its order."""

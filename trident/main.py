@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "history": "show and plot what the load tests of a model came to",
     "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
+    "tokenize": "turn texts into an .npz that a Hugging Face encoder takes, for a spec's data or for infer",
 }
 
 # A package that stands for each command's extra, for one clear sentence instead of an ImportError.
@@ -36,6 +37,7 @@ EXTRAS: Final = {
     "compare": ("pyarrow", "loadtest"),
     "history": ("jinja2", "loadtest"),
     "report": ("jinja2", "loadtest"),
+    "tokenize": ("tokenizers", "text"),
 }
 
 EPILOG: Final = """exit codes:
@@ -200,6 +202,15 @@ def _list(parser: argparse.ArgumentParser) -> None:
     _repository(parser)
 
 
+def _tokenize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="the encoder's, with tokenizer.json")
+    parser.add_argument("texts", type=Path, metavar="FILE", help="a text in each line, UTF-8")
+    parser.add_argument("--out", type=Path, metavar="FILE.npz", required=True, help="input_ids, attention_mask, label")
+    parser.add_argument("--labels", action="store_true", help="each line is a label (a number), a tab and the text")
+    parser.add_argument("--length", type=_positive, metavar="TOKENS", help="cut and pad to it; default: the longest")
+    parser.add_argument("--types", action="store_true", help="token_type_ids too, for encoders that take them")
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
@@ -222,6 +233,7 @@ _OPTIONS: Final = {
     "history": _history,
     "report": _report,
     "list": _list,
+    "tokenize": _tokenize,
 }
 
 

@@ -26,7 +26,7 @@ ALLOWED: dict[str, frozenset[str]] = {
 RUNTIMES = frozenset(
     {
         *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "safetensors", "tensorrt", "tensorrt_rtx"),
-        "transformers",
+        *("transformers", "tokenizers"),
     }
 )
 RUNTIMES_ALLOWED = ("builder/**/*.py", "server/backends/*/model.py")
