@@ -32,9 +32,9 @@ from builder.steps.quantize_onnx_static import QuantizeOnnxStatic
 from builder.steps.quantize_openvino import QuantizeOpenVino
 from builder.steps.to_openvino import ToOpenVino
 from builder.verify import take
+from core.comparison import Benchmark, Claim
 from core.files import write_atomically
 from core.machine import describe, now, versions
-from core.results import Benchmark, Claim
 from core.tensors import Arrays
 
 HERE = Path(__file__).parent

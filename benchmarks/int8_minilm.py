@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from benchmarks.demo import TRIDENT, run
 from benchmarks.int8_variants import BUDGET, EXAMPLES, faster, in_process, points, quickest, write_spec
 from builder.spec_file import load_spec
+from core.comparison import Claim
 from core.intervals import paired_difference
-from core.results import Claim
 from core.tensors import Arrays
 from examples.minilm.train_head import CALIBRATION, EVALUATION
 from examples.packages import fetch

@@ -17,9 +17,9 @@ from builder.spec import ModelSpec
 from builder.step import run_recipe
 from builder.timing import time_pair
 from builder.verify import predict_all
+from core.comparison import Claim
 from core.intervals import steady
 from core.machine import cores
-from core.results import Claim
 from core.tensors import Arrays
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from core.results import ModelBuild, Summary, SummaryRow
+from core.comparison import Summary, SummaryRow
+from core.results import ModelBuild
 from loadtest.events import PROTOCOL_NAMES
 from trident.charts_figures import Bar
+from trident.summary import load_words
 
 ONNX_INT8 = (
     "Weights are rounded to 128 steps a channel, activations to 256 a tensor between the least and the greatest value "
@@ -148,7 +150,7 @@ def _best(best: SummaryRow, base: SummaryRow | None, summary: Summary) -> str:
         [f"{best.throughput_gain:.2f} times {summary.baseline_variant}'s throughput"] if best.throughput_gain else []
     )
     if base and base.p50_ms and best.p50_ms:
-        gains.append(f"p50 {best.p50_ms:.2f} instead of {base.p50_ms:.2f} ms at {summary.latency_users} users")
+        gains.append(f"p50 {best.p50_ms:.2f} instead of {base.p50_ms:.2f} ms at {load_words(summary)}")
     if base and base.size_bytes and best.size_bytes:
         gains.append(f"{best.size_bytes / 1e6:.2f} instead of {base.size_bytes / 1e6:.2f} MB")
     return f"Serve {best.variant}: {rate}" + (f", {', '.join(gains)}." if gains else ".")

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from core.results import LayerNoise, LoadReport, ModelBuild, Summary
+from core.comparison import Summary
+from core.load_results import LoadReport
+from core.results import LayerNoise, ModelBuild
 from tests.support.report_data import report_data
 from trident import main
 from trident.charts import Scale, pareto, spread, ticks

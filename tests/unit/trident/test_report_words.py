@@ -7,7 +7,9 @@ from html import unescape
 
 import pytest
 
-from core.results import Gate, LoadReport, ModelBuild, Summary
+from core.comparison import Summary
+from core.load_results import LoadReport
+from core.results import Gate, ModelBuild
 from tests.support.report_data import report_data
 from trident.report import CELLS, render
 from trident.report_words import CAUSES, answer, why

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from core.results import (
-    BuildRow,
-    Gate,
-    GraphFacts,
-    LoadReport,
-    LoadWindow,
-    MetricValue,
-    ModelBuild,
-    ServedAccuracy,
-    Summary,
-    Timing,
-    Verdict,
-)
+from core.comparison import Summary
+from core.load_results import LoadReport, LoadWindow, ServedAccuracy
+from core.results import BuildRow, Gate, GraphFacts, MetricValue, ModelBuild, Timing, Verdict
+from loadtest.scenarios import SCENARIOS
+from tests.support.report_data import MACHINE
 from trident.summary import caveats, left_out, summarize, summary_table
 
 METRIC = MetricValue(name="top1", value=0.9, ci95=(0.88, 0.92), samples=2000)
@@ -57,6 +49,7 @@ def load(windows: tuple[LoadWindow, ...], rows: tuple[ServedAccuracy, ...] = ())
     """A load test's report."""
     return LoadReport(
         created_at="then", model="m", server_version="2.51.0", url="http://a:1, grpc://a:2", windows=windows,
+        scenario=SCENARIOS["levels"], seed=1, machine=MACHINE, samples_sha256="b" * 64,
         accuracy=rows, resident_bytes={"torch_fp32": 5_000_000},
     )  # fmt: skip
 
