@@ -147,6 +147,10 @@ class BuildRow(ResultModel):
     accuracy: float | None = None
     time_ms: float | None = None
     size_bytes: int | None = None
+    shared_bytes: Annotated[
+        int | None,
+        Field(description="of a network whose weights share values, as codebooks and indices; no runtime stores it"),
+    ] = None
     speedup: float | None = None
     compression: float | None = None
     retention: float | None = None
@@ -267,6 +271,7 @@ class SummaryRow(ResultModel):
     grpc_p50_ms: float | None = None
     grpc_throughput_rps: float | None = None
     size_bytes: int | None = None
+    shared_bytes: Annotated[int | None, Field(description="as codebooks and indices, as in the build's report")] = None
     resident_bytes: int | None = None
     sparsity: float | None = None
     flops: int | None = None
