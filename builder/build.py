@@ -17,12 +17,13 @@ from builder.passport import make_passport
 from builder.recipes import Recipe, recipes_of
 from builder.related import related
 from builder.repository import Package, Repository, remedy
-from builder.spec import RUN_THEIR_CONTENT, ModelSpec
+from builder.spec import ModelSpec
+from builder.spec_checkpoint import RUN_THEIR_CONTENT
 from builder.spec_file import load_spec
 from builder.step import sweep_partial
 from builder.triton_config import make_config
 from builder.worker import Built, Workplace, Workshop, build_variant, examine_original, time_variant
-from core.errors import InputError, RepositoryError, TridentError
+from core.errors import InputError, RepositoryError, TridentError, one_line
 from core.files import write_atomically
 from core.machine import cores, describe, isa_flags, now, versions
 from core.results import BuildReport, BuildRow, MetricValue, ModelBuild, ResultModel, Sha256
@@ -193,7 +194,7 @@ def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
     except (PublishError, OSError):
         raise  # neither is this variant's own fault, and the next one would meet it too
     except Exception as error:
-        reason = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {one_line(error)}"
         return empty.model_copy(update={"reason": f"{reason.strip()} (log: {builder.workshop.log})"})
     row = row.model_copy(update={"build_seconds": round(time.monotonic() - started, 2)})
     write_atomically(_record_path(builder, recipe), Record(build_key=key, row=row).to_json())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import CheckpointError
-from core.errors import TridentError
+from core.errors import TridentError, one_line
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,7 +35,7 @@ def call_factory(factory: str) -> nn.Module:
     except TridentError:
         raise
     except (Exception, SystemExit) as error:  # the user's code may raise anything, and a script may call exit()
-        raise CheckpointError(f"factory {factory} failed: {type(error).__name__}: {error}") from error
+        raise CheckpointError(f"factory {factory} failed: {type(error).__name__}: {one_line(error)}") from error
     if not isinstance(network, torch.nn.Module):
         raise CheckpointError(f"factory {factory} returned {type(network).__name__}, not a torch module")
     return network

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from builder.data import data_sha256, training_sha256
+from builder.own_code import own_code
 from builder.recipes import Recipe
 from builder.source import hash_input, more_tools, source_sha256
 from builder.spec import ModelSpec
@@ -42,7 +43,7 @@ def make_keys(spec: ModelSpec) -> Keys:
     # Paths are left out: their contents are hashed, and the same model elsewhere is the same model.
     wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data", "metric"})
     tools = json.dumps(versions((*TOOLS, *more_tools(spec))), sort_keys=True)
-    facts = f"{cores()} {isa_flags()} {_own_code()}"
+    facts = f"{cores()} {isa_flags()} {own_code()}"
     training = training_sha256(spec) or calibration
     parts = [source, calibration, evaluation, training, wishes, _metric(spec), tools, facts]
     return Keys(spec.name, source, calibration, training, sha256_parts(parts))
@@ -55,12 +56,3 @@ def _metric(spec: ModelSpec) -> str:
         return spec.metric.model_dump_json()
     spec.metric.function  # noqa: B018  # raises, before anything is built, if it cannot be loaded
     return f"{function} {sha256_file(Path(file))} {spec.metric.output} {spec.metric.higher_is_better}"
-
-
-def _own_code() -> str:
-    """The hash of the code that builds, so that a new Trident does not trust an old one's results."""
-    import builder
-    import core
-
-    folders = [Path(package.__file__).parent for package in (builder, core) if package.__file__]
-    return sha256_parts(sha256_file(file) for folder in folders for file in sorted(folder.rglob("*.py")))

@@ -18,6 +18,7 @@ from builder.edits import AnyEdit, Edits, read_edits, replay, write_edits
 from builder.errors import CheckpointError
 from builder.example_inputs import example_inputs
 from builder.factory import call_factory, factory_file
+from builder.own_code import own_code
 from builder.source_huggingface import huggingface_files, load_huggingface
 from builder.source_program import load_exported, load_torchscript
 from builder.spec import ModelSpec
@@ -64,9 +65,7 @@ def source_artifact(spec: ModelSpec, cache: Path) -> Artifact:
     """The checkpoint as the first artifact. An ONNX file is checked and saved again, as one file with its weights."""
     sha256 = source_sha256(spec)
     if spec.checkpoint.onnx is None:
-        tools = more_tools(spec)
-        key = sha256_parts([sha256, json.dumps(versions(tools))]) if tools else sha256
-        return Artifact("torch", spec.checkpoint.file.parent, spec, sha256, key=key)
+        return Artifact("torch", spec.checkpoint.file.parent, spec, sha256, key=cache_key(spec, sha256))
     from builder.onnx_file import read_onnx
     from builder.signature import check_onnx_signature
 
@@ -74,7 +73,15 @@ def source_artifact(spec: ModelSpec, cache: Path) -> Artifact:
     check_onnx_signature(spec, spec.checkpoint.onnx, model.graph)
     folder = cache / f"source-{sha256[:32]}"
     save_onnx(model, spec.checkpoint.onnx, folder)
-    return Artifact("onnx", folder, spec, sha256, key=sha256)
+    return Artifact("onnx", folder, spec, sha256, key=cache_key(spec, sha256))
+
+
+def cache_key(spec: ModelSpec, sha256: str) -> str:
+    """The identity of a checkpoint with this content, from which those of all that steps make of it follow. What the
+    spec says of its ends goes into exported files, and a new Trident does not trust an old one's steps."""
+    ends = [str(tensor) for tensor in (*spec.inputs, "to", *spec.outputs)]
+    usual = {name: axis.opt for name, axis in spec.axes.items()}
+    return sha256_parts([sha256, *ends, json.dumps(usual), json.dumps(versions(more_tools(spec))), own_code()])
 
 
 def save_onnx(model: onnx.ModelProto, file: Path, folder: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
 from pathlib import Path
-from typing import Annotated, Final, Literal, get_args
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
 from builder.spec_base import Loss, Positive, SpecModel, loss_limit
+from builder.spec_checkpoint import Checkpoint
 from builder.spec_compress import AnyTechnique, CompressionName
 from core.axes import Number
 from core.metrics import METRICS, Metric, get_metric
@@ -26,10 +28,7 @@ VARIANTS: Final = (
     "onnx_fp16", "openvino_int8_smooth", "openvino_int8_weights", "openvino_int4_weights",
 )  # fmt: skip
 DEFAULT_VARIANTS: tuple[str, ...] = VARIANTS[:9]  # the others are built where a spec names them
-Kind = Literal["state_dict", "onnx", "torchscript", "exported", "huggingface"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
 TEXT_INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
-RUN_THEIR_CONTENT: tuple[Kind, ...] = ("torchscript", "exported")
 ImportName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 TAKEN_NAMES = ("cache", "demo", "server")  # folders of `artifacts/`, where each model has one of its own name
 
@@ -44,71 +43,6 @@ def _known(variant: str, info: ValidationInfo) -> str:
     close = difflib.get_close_matches(variant, known, 1)
     hint = f"did you mean {close[0]!r}?" if close else "docs/variants.md has all, `compress` puts its names before them"
     raise ValueError(f"{variant!r} is not known; {hint}")
-
-
-class Checkpoint(SpecModel):
-    """Where the weights come from, one of: a `state_dict` file (`.pt`, `.pth`, `.safetensors`) with the `factory`
-    (`file.py:function`) that makes the untrained network; an `onnx` file; a `torchscript` or an `exported` program,
-    which run what they contain and so need `trust`; a `huggingface` folder. Paths are relative to the spec."""
-
-    state_dict: Annotated[Path | None, Field(description="the weights; `.pt`, `.pth` or `.safetensors`")] = None
-    factory: Annotated[
-        Annotated[str, StringConstraints(pattern=r"^.+\.py:[A-Za-z_]\w*$")] | None,
-        Field(description="`file.py:function`; without arguments, returns the untrained `torch.nn.Module`"),
-    ] = None
-    onnx: Annotated[Path | None, Field(description="an ONNX file, its first axis the batch and dynamic")] = None
-    torchscript: Annotated[Path | None, Field(description="a `.pt` file by `torch.jit.save`; needs `trust`")] = None
-    exported: Annotated[Path | None, Field(description="a `.pt2` file by `torch.export.save`; needs `trust`")] = None
-    huggingface: Annotated[
-        Path | None, Field(description="an encoder's folder with `config.json` and `model.safetensors`; extra `text`")
-    ] = None
-    trust: Annotated[
-        bool, Field(description="yes: the `torchscript` or `exported` file is as trustworthy as a program of your own")
-    ] = False
-    pooling: Annotated[
-        Literal["mean", "cls", "none"],
-        Field(description="of `huggingface`: one vector a text, over the tokens that the mask keeps, or all vectors"),
-    ] = "mean"
-    normalize: Annotated[bool, Field(description="of `huggingface`: each vector divided by its L2 norm")] = False
-    head: Annotated[
-        Path | None,
-        Field(description="of `huggingface`: a `.safetensors` with `weight` `[C, D]` and `bias` `[C]`, applied last"),
-    ] = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Checkpoint:
-        if len(given := [kind for kind in KINDS if getattr(self, kind) is not None]) != 1:
-            what = f"not {' and '.join(given)}" if given else "none is given"
-            raise ValueError(f"give one of {', '.join(KINDS)}; {what}")
-        if (self.state_dict is None) != (self.factory is None):
-            raise ValueError("state_dict and factory (file.py:function) go together")
-        if self.kind in RUN_THEIR_CONTENT and not self.trust:
-            raise ValueError(
-                f"a {self.kind} file is a program, and loading it runs what it contains; if it comes from you, or from "
-                f"one whose programs you would run, add `trust: true` to checkpoint, else ask for the state_dict"
-            )
-        if self.trust and self.kind not in RUN_THEIR_CONTENT:
-            raise ValueError(f"trust is for {' and '.join(RUN_THEIR_CONTENT)}; nothing of a {self.kind} is run")
-        of_text = self.model_fields_set & {"pooling", "normalize", "head"}
-        if of_text and self.kind != "huggingface":
-            raise ValueError(f"{', '.join(sorted(of_text))} belong to a huggingface checkpoint")
-        return self
-
-    @property
-    def kind(self) -> Kind:
-        """Which of the sources was given."""
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
-
-    @property
-    def file(self) -> Path:
-        """The checkpoint's own file, the one with the weights."""
-        given: Path = getattr(self, self.kind)
-        return given / "model.safetensors" if self.kind == "huggingface" else given
-
-    @property
-    def runtime(self) -> str:
-        """What runs the original, in words."""
-        return {"onnx": "ONNX Runtime", "torchscript": "TorchScript"}.get(self.kind, "eager PyTorch")
 
 
 class AxisRange(SpecModel):
@@ -333,6 +267,7 @@ class ModelSpec(SpecModel):
             close = difflib.get_close_matches(self.metric.name, METRICS, 1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise ValueError(f"metric {self.metric.name!r} is not known; {hint}known are {', '.join(METRICS)}")
+        self._check_metric()
         return self
 
     def _check_compress(self) -> None:
@@ -353,6 +288,18 @@ class ModelSpec(SpecModel):
                 raise ValueError(
                     f"compress.{name}: {trains[0]} needs samples to train on; name a file in data.training"
                 )
+
+    def _check_metric(self) -> None:
+        """Raises ValueError for an output of more numbers than the metric compares: it would look at some of them."""
+        dims = next(tensor.dims for tensor in self.outputs if tensor.name == self.metric.output)
+        count = math.prod(dim for dim in dims if isinstance(dim, int))
+        most = METRICS[self.metric.name].most if self.metric.name in METRICS else None
+        if most and (count > most or any(isinstance(dim, str) for dim in dims)):
+            what = "one number for each sample" if most == 1 else "one score for each sample, or those of two classes"
+            raise ValueError(
+                f"metric {self.metric.name} takes {what}, and output {self.metric.output!r} has {list(dims)}; choose "
+                f"another metric or output, or write file.py:function of your own"
+            )
 
     def _check_text(self) -> None:
         """Raises ValueError unless the inputs are those of a Hugging Face encoder, in its order."""

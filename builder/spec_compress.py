@@ -76,13 +76,13 @@ class Technique(SpecModel):
 class FineTuning(Technique, Training):
     """Trains the network further. Weights that are exactly zero stay zero, so that what was pruned stays pruned."""
 
-    step: Literal["finetune"]
+    step: Annotated[Literal["finetune"], Field(description="names this technique")]
 
 
 class WeightPruning(Technique):
     """Sets single weights to zero. Makes nothing faster by itself: stock runtimes multiply by zeros, too."""
 
-    step: Literal["prune_weights"]
+    step: Annotated[Literal["prune_weights"], Field(description="names this technique")]
     share: Annotated[Share, Field(description="of the kernels' weights that become zero")]
     scope: Annotated[
         Literal["global", "layer"], Field(description="the smallest of the whole network, or of each layer")
@@ -112,7 +112,7 @@ class WeightPruning(Technique):
 class ChannelPruning(Technique):
     """Removes whole channels, with all that depends on them: the network is really smaller, and faster everywhere."""
 
-    step: Literal["prune_channels"]
+    step: Annotated[Literal["prune_channels"], Field(description="names this technique")]
     share: Annotated[Share, Field(description="of each layer's channels; with `threshold` the most that a layer loses")]
     multiple: Annotated[Positive, Field(description="what stays is a multiple of it, as kernels like it")] = 8
     by: Annotated[
@@ -142,7 +142,7 @@ class LotteryTicket(Technique):
     """Trains, sets the smallest weights to zero, takes the others back to what they were early in training, and again;
     ends with the training of what is left."""
 
-    step: Literal["lottery_ticket"]
+    step: Annotated[Literal["lottery_ticket"], Field(description="names this technique")]
     share: Annotated[Share, Field(description="of the kernels' weights that are zero in the end")]
     rounds: Annotated[
         Positive, Field(description="of pruning and rewinding; each takes the same share of the rest")

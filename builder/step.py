@@ -147,7 +147,6 @@ def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifac
             raise StepError(f"{after} promised {step.produces} but did not write {absent[0]}")
         if hash_files(source.files) != before:
             raise StepError(f"{after} changed its source, which other variants share")
-        shutil.rmtree(resume_folder(partial), ignore_errors=True)
         sha256 = hash_files(files)
         write_atomically(partial / "sha256", sha256.encode())
         # Another build of the same content may come first at any moment, and may be using its result: that one stays.
@@ -157,11 +156,13 @@ def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifac
                 partial.rename(folder)
                 # Into the log of the build: what it took, and that it need not be done again.
                 print(f"   {step.name}: made {folder.name} in {time.monotonic() - started:.1f} s")
+                shutil.rmtree(resume_folder(partial), ignore_errors=True)
                 return _result(step, source, folder, key, sha256)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             if found := _cached(step, source, cache, calibration):
+                shutil.rmtree(resume_folder(partial), ignore_errors=True)
                 return found
             shutil.rmtree(folder)  # damaged
     finally:

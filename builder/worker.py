@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from builder.artifact import Artifact
-from builder.data import check_data, load_samples, warnings
+from builder.data import check_data, examine_samples, load_samples, warnings
 from builder.errors import CheckpointError, DataError, StepError
 from builder.imports import import_artifact
 from builder.layers import read_layers
@@ -31,7 +31,7 @@ from builder.source import load_torch, source_artifact
 from builder.spec import ModelSpec
 from builder.step import run_recipe
 from builder.steps.cluster_weights import ShareWeights
-from core.errors import TridentError
+from core.errors import TridentError, one_line
 from core.files import write_atomically
 from core.machine import cores
 from core.results import GraphFacts, LayerNoise, MetricValue, Timing, Verdict
@@ -88,21 +88,28 @@ def examine_original(spec: ModelSpec, place: Workplace) -> Original:
 
     place.cache.mkdir(parents=True, exist_ok=True)
     evaluation = load_samples(spec, spec.data.evaluation)
-    calibration = load_samples(spec, spec.data.calibration, labelled=False)
-    training = load_samples(spec, spec.data.training, labelled=False) if spec.data.training else None
+    calibration = examine_samples(spec, spec.data.calibration)
+    training = examine_samples(spec, spec.data.training) if spec.data.training else None
     check_data(spec, calibration, evaluation, training)
     source = source_artifact(spec, place.cache)
     try:
         original = predictor(source, cores())
         first = predict_all(original, take(evaluation.inputs, [0]), 1)  # a mistake is told before all are run
-        _check_outputs(spec, first)
-        outputs = predict_all(original, evaluation.inputs, min(BATCH, spec.batch.max))
     except TridentError:
         raise
     except Exception as error:  # each runtime, and each network, raises kinds of its own
-        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error).strip() else ''}"
         raise CheckpointError(
-            f"the checkpoint of {spec.name} does not run on inputs and to outputs as the spec describes them; {why}"
+            f"the checkpoint of {spec.name} does not run on inputs and to outputs as the spec describes them; "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from error
+    _check_outputs(spec, first)
+    batch = min(BATCH, spec.batch.max, len(evaluation))
+    try:
+        outputs = predict_all(original, evaluation.inputs, batch)
+    except Exception as error:
+        raise CheckpointError(
+            f"the checkpoint of {spec.name} runs on one sample and not on a batch of {batch}: its batch axis is fixed; "
+            f"export it with a dynamic one, or say `batch: {{max: 1}}`; {type(error).__name__}: {one_line(error)}"
         ) from error
     _check_outputs(spec, outputs)
     prove_original(original, evaluation.inputs, spec)
