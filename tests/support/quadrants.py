@@ -15,8 +15,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from builder.artifact import Artifact
+from builder.source import source_artifact
 from builder.spec import ModelSpec
 from builder.spec_file import load_spec
+from builder.step import Step, run_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -127,3 +130,17 @@ def fresh(file: Path) -> nn.Module:
     torch.manual_seed(0)
     network: nn.Module = module.make()
     return network
+
+
+def made(spec: ModelSpec, folder: Path, *recipe: Step) -> Artifact:
+    """What the steps make of the checkpoint."""
+    return run_recipe(recipe, source_artifact(spec, folder / "cache"), folder / "cache")
+
+
+def accuracy(network: nn.Module) -> float:
+    """On samples that nothing was trained on."""
+    import torch
+
+    images, labels = samples(1000, 50)
+    with torch.no_grad():
+        return float((network(torch.from_numpy(images)).argmax(1).numpy() == labels).mean())
