@@ -76,7 +76,7 @@ def _folder() -> Path:
 
 
 def _fetch() -> Path:
-    """The files of the Debian package in `downloads/`. apt-get downloads it; nothing is installed, and no root needed."""
+    """The files of the Debian package in `downloads/`. apt-get downloads it: nothing is installed, no root needed."""
     DOWNLOADS.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=DOWNLOADS) as scratch:
         # As another user apt-get may not write here, and as root it then warns that it works without its sandbox.
