@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from builder.advice import int8_advice
+from builder.advice import gentler, int8_advice
 from builder.artifact import FILES
 from builder.errors import PublishError
 from builder.keys import Keys, make_keys
@@ -17,12 +17,13 @@ from builder.passport import make_passport
 from builder.recipes import Recipe, recipes_of
 from builder.related import related
 from builder.repository import Package, Repository, remedy
-from builder.spec import RUN_THEIR_CONTENT, ModelSpec
+from builder.spec import ModelSpec
+from builder.spec_checkpoint import RUN_THEIR_CONTENT
 from builder.spec_file import load_spec
 from builder.step import sweep_partial
 from builder.triton_config import make_config
 from builder.worker import Built, Workplace, Workshop, build_variant, examine_original, time_variant
-from core.errors import InputError, RepositoryError, TridentError
+from core.errors import InputError, RepositoryError, TridentError, one_line
 from core.files import write_atomically
 from core.machine import cores, describe, isa_flags, now, versions
 from core.results import BuildReport, BuildRow, MetricValue, ModelBuild, ResultModel, Sha256
@@ -101,8 +102,9 @@ def _build(spec_files: list[Path], options: BuildOptions, listener: Listener) ->
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"the name {twice.pop()!r} stands in two specs; a model's name must be its own")
     for spec in specs:
-        make_keys(spec)  # every checkpoint, data file and import is found before anything is built
-        recipes_of(spec)
+        keys = make_keys(spec)  # every checkpoint, data file and import is found before anything is built
+        for recipe in recipes_of(spec):
+            keys.of(recipe)
     models = tuple(build_model(path, spec, options, listener) for path, spec in zip(spec_files, specs, strict=True))
     report = BuildReport(
         created_at=now(),
@@ -184,12 +186,15 @@ def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
         return _retimed(builder, recipe, key, row) if builder.options.retime and row.timing else row
     builder.listener.on_start(spec.name, recipe.variant)
     try:
-        built = builder.workshop.run(build_variant, spec, recipe, builder.place, builder.keys.source)
+        built = builder.workshop.run(
+            build_variant, spec, recipe, builder.place, builder.keys.source,
+            on_epoch=lambda line: builder.listener.on_start(spec.name, f"{recipe.variant}, {line}"),
+        )  # fmt: skip
         row = _publish(builder, recipe, key, built)
     except (PublishError, OSError):
         raise  # neither is this variant's own fault, and the next one would meet it too
     except Exception as error:
-        reason = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {error}"
+        reason = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {one_line(error)}"
         return empty.model_copy(update={"reason": f"{reason.strip()} (log: {builder.workshop.log})"})
     row = row.model_copy(update={"build_seconds": round(time.monotonic() - started, 2)})
     write_atomically(_record_path(builder, recipe), Record(build_key=key, row=row).to_json())
@@ -277,6 +282,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         if gate.undecided:
             low, high = (100 * bound for bound in gate.ci95)
             reason += f"; undecided: the 95% interval is {low:.2f} to {high:.2f}, more evaluation samples would tell"
+        reason += gentler(recipe.variant, spec.variants)
         return row.model_copy(update={"status": "rejected", "reason": reason})
     package = Package(
         triton_name=name,

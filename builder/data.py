@@ -20,6 +20,7 @@ from core.tensors import Arrays
 from core.transforms import prepare
 
 FEW = 100  # calibration samples
+BLOCK = 32  # samples that are preprocessed at a time where none is kept
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,24 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def digests(self) -> tuple[bytes, ...]:
+        """One for each sample's inputs."""
+        return tuple(
+            hashlib.sha256(b"".join(array[row].tobytes() for array in self.inputs.values())).digest()
+            for row in range(len(self))
+        )
+
+
+@dataclass(frozen=True)
+class Examined:
+    """Samples that were checked and are not kept: preprocessed images are many times as large as in their file."""
+
+    digests: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.digests)
 
 
 def data_sha256(spec: ModelSpec) -> tuple[str, str]:
@@ -50,7 +69,7 @@ def training_sha256(spec: ModelSpec) -> str:
     if spec.data.training is None:
         return ""
     try:
-        return sha256_parts([sha256_file(spec.data.training), str(spec.preprocess)])
+        return sha256_parts([sha256_file(spec.data.training), str(spec.preprocess), spec.data.label])
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; correct `data` in the spec") from error
 
@@ -60,6 +79,23 @@ def load_samples(spec: ModelSpec, path: Path, labelled: bool = True) -> Samples:
 
     Raises DataError if it is empty, lacks an array, does not fit the spec or holds NaN.
     """
+    arrays, labels = _read(spec, path, labelled)
+    return Samples(_prepared(spec, path, arrays), labels)
+
+
+def examine_samples(spec: ModelSpec, path: Path) -> Examined:
+    """Reads and checks a file without labels as `load_samples` does, and preprocesses few of its samples at a time."""
+    arrays, labels = _read(spec, path, labelled=False)
+    digests: list[bytes] = []
+    for at in range(0, len(labels), BLOCK):
+        rows = slice(at, at + BLOCK)
+        part = _prepared(spec, path, {name: array[rows] for name, array in arrays.items()})
+        digests += Samples(part, labels[rows]).digests
+    return Examined(tuple(digests))
+
+
+def _read(spec: ModelSpec, path: Path, labelled: bool) -> tuple[Arrays, NDArray[np.generic]]:
+    """The inputs as they are stored, and the labels `[n]`, zeros where none are asked for."""
     try:
         arrays = read_arrays(path)
     except InputError as error:
@@ -78,13 +114,19 @@ def load_samples(spec: ModelSpec, path: Path, labelled: bool = True) -> Samples:
         )
     if labelled:
         _check_labels(spec, path, labels)
+    for tensor in spec.inputs:
+        if len(arrays[tensor.name]) != len(labels):
+            count = len(arrays[tensor.name])
+            raise DataError(f"{path}: {tensor.name!r} has {count} samples, {counted!r} {len(labels)}")
+    return {tensor.name: arrays[tensor.name] for tensor in spec.inputs}, labels
+
+
+def _prepared(spec: ModelSpec, path: Path, arrays: Arrays) -> Arrays:
+    """Inputs as they are stored, preprocessed and checked."""
     inputs: Arrays = {}
     for tensor in spec.inputs:
-        array = arrays[tensor.name]
-        if len(array) != len(labels):
-            raise DataError(f"{path}: {tensor.name!r} has {len(array)} samples, {counted!r} {len(labels)}")
         try:
-            array = prepare(spec.preprocess.get(tensor.name, ()), array, tensor.datatype.numpy)
+            array = prepare(spec.preprocess.get(tensor.name, ()), arrays[tensor.name], tensor.datatype.numpy)
         except InputError as error:
             raise DataError(f"{path}: {tensor.name!r}: {error}; correct the data or `preprocess`") from error
         try:
@@ -102,7 +144,7 @@ def load_samples(spec: ModelSpec, path: Path, labelled: bool = True) -> Samples:
             bad = int((~np.isfinite(array)).reshape(len(array), -1).any(axis=1).sum())
             raise DataError(f"{path}: {tensor.name!r} holds NaN or infinity in {bad} samples; clean the data")
         inputs[tensor.name] = np.ascontiguousarray(array)
-    return Samples(inputs, labels)
+    return inputs
 
 
 def _check_labels(spec: ModelSpec, path: Path, labels: NDArray[np.generic]) -> None:
@@ -114,31 +156,37 @@ def _check_labels(spec: ModelSpec, path: Path, labels: NDArray[np.generic]) -> N
         raise DataError(f"{path}: {name!r} is {labels.dtype}, or holds NaN or infinity; it must hold finite numbers")
 
 
-def check_data(spec: ModelSpec, calibration: Samples, evaluation: Samples, training: Samples | None = None) -> None:
+def check_data(
+    spec: ModelSpec, calibration: Samples | Examined, evaluation: Samples, training: Samples | Examined | None = None
+) -> None:
     """Raises DataError if the evaluation shares samples with another set (accuracy would be flattered) or a label has
     no class."""
-    judging = _digests(evaluation)
+    judging = set(evaluation.digests)
     for path, samples in ((spec.data.calibration, calibration), (spec.data.training, training)):
-        if path and samples and (shared := _digests(samples) & judging):
+        if path and samples and (shared := judging.intersection(samples.digests)):
             raise DataError(
                 f"{len(shared)} samples stand in both {path.name} and {spec.data.evaluation.name}; "
                 f"calibrate and train on data that the evaluation does not hold"
             )
-    if spec.metric.function.labels == "number":
+    if (classes := class_count(spec)) is None:
         return
-    output = next(tensor for tensor in spec.outputs if tensor.name == spec.metric.output)
-    sizes = [dim for dim in output.dims if isinstance(dim, int)]
-    if len(sizes) < len(output.dims):  # a named axis: the count of classes varies
-        return
-    classes = max(2, math.prod(sizes))  # a single score tells two classes apart
     if not 0 <= int(evaluation.labels.min()) <= int(evaluation.labels.max()) < classes:
         raise DataError(
             f"{spec.data.evaluation}: labels go from {evaluation.labels.min()} to {evaluation.labels.max()}, "
-            f"but output {output.name!r} has {classes} classes"
+            f"but output {spec.metric.output!r} has {classes} classes"
         )
 
 
-def warnings(spec: ModelSpec, calibration: Samples, original: MetricValue) -> tuple[str, ...]:
+def class_count(spec: ModelSpec) -> int | None:
+    """How many classes the labels may name; None where the metric takes numbers, or the count varies with an axis."""
+    output = next(tensor for tensor in spec.outputs if tensor.name == spec.metric.output)
+    sizes = [dim for dim in output.dims if isinstance(dim, int)]
+    if spec.metric.function.labels == "number" or len(sizes) < len(output.dims):
+        return None
+    return max(2, math.prod(sizes))  # a single score tells two classes apart
+
+
+def warnings(spec: ModelSpec, calibration: Samples | Examined, original: MetricValue) -> tuple[str, ...]:
     """What is allowed, and most likely a mistake: an original that only guesses, hardly any calibration samples."""
     found = []
     metric = spec.metric.function
@@ -157,10 +205,3 @@ def warnings(spec: ModelSpec, calibration: Samples, original: MetricValue) -> tu
             f"few: give 300 or more"
         )
     return tuple(found)
-
-
-def _digests(samples: Samples) -> set[bytes]:
-    return {
-        hashlib.sha256(b"".join(array[row].tobytes() for array in samples.inputs.values())).digest()
-        for row in range(len(samples))
-    }

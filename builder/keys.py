@@ -8,21 +8,23 @@ from pathlib import Path
 from typing import Final
 
 from builder.data import data_sha256, training_sha256
+from builder.own_code import own_code
 from builder.recipes import Recipe
-from builder.source import more_tools, source_sha256
+from builder.source import hash_input, more_tools, source_sha256
 from builder.spec import ModelSpec
 from core.files import sha256_file, sha256_parts
 from core.machine import cores, isa_flags, versions
 
-TOOLS: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
+TOOLS: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy", "torch-pruning")
 # What the server is told, not what the artifact is: a change of these replaces config.pbtxt and builds nothing.
-SERVING_ONLY: Final = {"serving", "labels", "postprocess", "target", "variants", "imports", "pad"}
+SERVING_ONLY: Final = {"serving", "labels", "postprocess", "target", "variants", "imports", "compress", "pad"}
 
 
 @dataclass(frozen=True)
 class Keys:
     """The hashes that decide whether anything has to be done. `base` covers all but the variant."""
 
+    model: str
     source: str
     calibration: str
     training: str  # the calibration's where the spec names no training data
@@ -30,7 +32,8 @@ class Keys:
 
     def of(self, recipe: Recipe) -> str:
         """The build key of one variant."""
-        return sha256_parts([self.base, recipe.variant, repr(recipe)])
+        files = [hash_input(file, "`compress`", self.model) for step in recipe.steps for file in step.reads()]
+        return sha256_parts([self.base, recipe.variant, repr(recipe), *files])
 
 
 def make_keys(spec: ModelSpec) -> Keys:
@@ -40,10 +43,10 @@ def make_keys(spec: ModelSpec) -> Keys:
     # Paths are left out: their contents are hashed, and the same model elsewhere is the same model.
     wishes = spec.model_dump_json(exclude={*SERVING_ONLY, "checkpoint", "data", "metric"})
     tools = json.dumps(versions((*TOOLS, *more_tools(spec))), sort_keys=True)
-    facts = f"{cores()} {isa_flags()} {_own_code()}"
+    facts = f"{cores()} {isa_flags()} {own_code()}"
     training = training_sha256(spec) or calibration
     parts = [source, calibration, evaluation, training, wishes, _metric(spec), tools, facts]
-    return Keys(source, calibration, training, sha256_parts(parts))
+    return Keys(spec.name, source, calibration, training, sha256_parts(parts))
 
 
 def _metric(spec: ModelSpec) -> str:
@@ -53,12 +56,3 @@ def _metric(spec: ModelSpec) -> str:
         return spec.metric.model_dump_json()
     spec.metric.function  # noqa: B018  # raises, before anything is built, if it cannot be loaded
     return f"{function} {sha256_file(Path(file))} {spec.metric.output} {spec.metric.higher_is_better}"
-
-
-def _own_code() -> str:
-    """The hash of the code that builds, so that a new Trident does not trust an old one's results."""
-    import builder
-    import core
-
-    folders = [Path(package.__file__).parent for package in (builder, core) if package.__file__]
-    return sha256_parts(sha256_file(file) for folder in folders for file in sorted(folder.rglob("*.py")))

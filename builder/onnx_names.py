@@ -19,6 +19,13 @@ def rename_ends(model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -
     _rename(graph, inner | new)
 
 
+def rename_values(graph: onnx.GraphProto, before: str, after: str) -> None:
+    """Gives values whose names begin with `before` names that begin with `after` instead, in place. The graph's inputs
+    and outputs must have no such names."""
+    made = {name for node in graph.node for name in node.output if name.startswith(before)}
+    _rename(graph, {name: after + name.removeprefix(before) for name in made})
+
+
 def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
     for value in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         value.name = names.get(value.name, value.name)

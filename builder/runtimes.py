@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from builder.artifact import Artifact, Format
+from builder.errors import CheckpointError
 from builder.source import load_torch
 from core.tensors import Arrays
 
@@ -44,7 +45,12 @@ def _torch_module(module: Any, artifact: Artifact, threads: int) -> Predictor:
         values = (
             result.values() if isinstance(result, dict) else result if isinstance(result, tuple | list) else [result]
         )
-        return {name: value.numpy() for name, value in zip(outputs, values, strict=True)}
+        if len(values) != len(outputs):
+            raise CheckpointError(
+                f"the network gives {len(values)} outputs, and the spec has {', '.join(outputs)}; write all of them"
+            )
+        # Copies here, too: others give the same memory out again and write their next answer there.
+        return {name: np.array(value.numpy()) for name, value in zip(outputs, values, strict=True)}
 
     return predict
 

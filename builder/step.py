@@ -8,16 +8,19 @@ import errno
 import json
 import os
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import BaseModel
+
 from builder.artifact import FILES, Artifact, Format, hash_files
 from builder.data import data_sha256, training_sha256
 from builder.errors import StepError
 from builder.spec import ModelSpec
-from core.files import sha256_parts, write_atomically
+from core.files import sha256_file, sha256_parts, write_atomically
 from core.machine import cores, isa_flags, versions
 
 
@@ -30,8 +33,17 @@ class Step(ABC):
     produces: ClassVar[Format]
     tools: ClassVar[tuple[str, ...]]  # packages whose versions decide the result
     calibrates: ClassVar[bool] = False  # reads the calibration samples
-    trains: ClassVar[bool] = False  # reads the training samples too
+    trains: ClassVar[bool] = False  # reads the training samples
     judges: ClassVar[bool] = False  # decides by labels, metric and gate, on calibration samples
+
+    @property
+    def reads_training(self) -> bool:
+        """Whether this step, as it is configured, reads the training samples."""
+        return self.trains
+
+    def reads(self) -> tuple[Path, ...]:
+        """The user's files, beside checkpoint and data, whose contents decide the result."""
+        return ()
 
     def unavailable(self) -> str | None:
         """Why this step cannot run on this machine, or None if it can."""
@@ -48,12 +60,23 @@ def step_key(step: Step, source_key: str, calibration_sha256: str) -> str:
         [
             source_key,
             step.name,
-            json.dumps(dataclasses.asdict(step), sort_keys=True),  # type: ignore[call-overload]
+            json.dumps(dataclasses.asdict(step), sort_keys=True, default=_plain),  # type: ignore[call-overload]
             json.dumps(versions(step.tools), sort_keys=True),
             calibration_sha256 if step.calibrates else "",
             f"{cores()} {isa_flags()}",
+            *(sha256_file(file) for file in step.reads()),
         ]
     )
+
+
+def _plain(settings: BaseModel) -> object:
+    return settings.model_dump(mode="json")
+
+
+def resume_folder(out_dir: Path) -> Path:
+    """Where a step that takes long keeps what a killed run goes on from: beside its folder `.<key>.<pid>`, without the
+    process in its name, so that the next one finds it. Removed when the step is done."""
+    return out_dir.with_suffix(".resume")
 
 
 def run_recipe(
@@ -64,12 +87,12 @@ def run_recipe(
     Raises StepError, naming the step and those done before it, when a step fails to keep its promise.
     """
     calibration = data_sha256(source.spec)[0] if any(step.calibrates for step in steps) else ""
-    training = training_sha256(source.spec) if any(step.trains for step in steps) else ""
+    training = training_sha256(source.spec) if any(step.reads_training for step in steps) else ""
     artifact = source
     for step in steps:
         on_step(step.name)
         read = _judged_by(step, source.spec, calibration)
-        read += training if step.trains else ""
+        read += training if step.reads_training else ""
         artifact = _cached(step, artifact, cache, read) or _run(step, artifact, cache, read)
     return artifact
 
@@ -115,6 +138,7 @@ def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifac
     partial = cache / f".{key[:32]}.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    started = time.monotonic()
     try:
         before = hash_files(source.files)
         step(source, partial)
@@ -130,11 +154,15 @@ def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifac
         while True:
             try:
                 partial.rename(folder)
+                # Into the log of the build: what it took, and that it need not be done again.
+                print(f"   {step.name}: made {folder.name} in {time.monotonic() - started:.1f} s")
+                shutil.rmtree(resume_folder(partial), ignore_errors=True)
                 return _result(step, source, folder, key, sha256)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
             if found := _cached(step, source, cache, calibration):
+                shutil.rmtree(resume_folder(partial), ignore_errors=True)
                 return found
             shutil.rmtree(folder)  # damaged
     finally:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from builder.errors import BatchAxisError, CheckpointError, StepError
 from builder.runtimes import Predictor
 from builder.spec import ModelSpec, proof_batches
+from core.errors import one_line
 from core.results import Gate, MetricValue, Verdict
 from core.tensors import Arrays, TensorSpec
 
@@ -99,10 +100,9 @@ def prove_original(reference: Predictor, inputs: Arrays, spec: ModelSpec) -> Non
         try:
             answer = reference(resize_axes(own, spec, sizes))
         except Exception as error:  # each network raises kinds of its own
-            why = f"{type(error).__name__}: {str(error).strip()[:200]}".splitlines()[0]
             raise CheckpointError(
-                f"the checkpoint of {spec.name} does not run at {where}, which `axes` promises; {why}; "
-                f"correct the range"
+                f"the checkpoint of {spec.name} does not run at {where}, which `axes` promises; "
+                f"{type(error).__name__}: {one_line(error)}; correct the range"
             ) from error
         for tensor in spec.outputs:
             tensor.check(answer[tensor.name], f"output {tensor.name!r} of the checkpoint of {spec.name} at {where}")
@@ -135,7 +135,7 @@ def _run(where: str, run: Callable[[], Arrays]) -> Arrays:
     try:
         return run()
     except Exception as error:  # each runtime raises kinds of its own, derived from Exception alone
-        raise BatchAxisError(f"cannot run at {where}: {type(error).__name__}: {str(error).strip()[:200]}") from error
+        raise BatchAxisError(f"cannot run at {where}: {type(error).__name__}: {one_line(error)}") from error
 
 
 def axis_sizes(spec: ModelSpec) -> list[tuple[str, dict[str, int]]]:

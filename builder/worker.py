@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from builder.artifact import Artifact
-from builder.data import check_data, load_samples, warnings
+from builder.data import check_data, examine_samples, load_samples, warnings
 from builder.errors import CheckpointError, DataError, StepError
 from builder.imports import import_artifact
 from builder.layers import read_layers
@@ -30,7 +30,7 @@ from builder.recipes import Recipe
 from builder.source import source_artifact
 from builder.spec import ModelSpec
 from builder.step import run_recipe
-from core.errors import TridentError
+from core.errors import TridentError, one_line
 from core.files import write_atomically
 from core.machine import cores
 from core.results import GraphFacts, LayerNoise, MetricValue, Timing, Verdict
@@ -39,6 +39,7 @@ from core.tensors import Arrays
 
 T = TypeVar("T")
 BATCH = 64  # of the in-process evaluation
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -85,21 +86,28 @@ def examine_original(spec: ModelSpec, place: Workplace) -> Original:
 
     place.cache.mkdir(parents=True, exist_ok=True)
     evaluation = load_samples(spec, spec.data.evaluation)
-    calibration = load_samples(spec, spec.data.calibration, labelled=False)
-    training = load_samples(spec, spec.data.training, labelled=False) if spec.data.training else None
+    calibration = examine_samples(spec, spec.data.calibration)
+    training = examine_samples(spec, spec.data.training) if spec.data.training else None
     check_data(spec, calibration, evaluation, training)
     source = source_artifact(spec, place.cache)
     try:
         original = predictor(source, cores())
         first = predict_all(original, take(evaluation.inputs, [0]), 1)  # a mistake is told before all are run
-        _check_outputs(spec, first)
-        outputs = predict_all(original, evaluation.inputs, min(BATCH, spec.batch.max))
     except TridentError:
         raise
     except Exception as error:  # each runtime, and each network, raises kinds of its own
-        why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:300] if str(error).strip() else ''}"
         raise CheckpointError(
-            f"the checkpoint of {spec.name} does not run on inputs and to outputs as the spec describes them; {why}"
+            f"the checkpoint of {spec.name} does not run on inputs and to outputs as the spec describes them; "
+            f"{type(error).__name__}: {one_line(error)}"
+        ) from error
+    _check_outputs(spec, first)
+    batch = min(BATCH, spec.batch.max, len(evaluation))
+    try:
+        outputs = predict_all(original, evaluation.inputs, batch)
+    except Exception as error:
+        raise CheckpointError(
+            f"the checkpoint of {spec.name} runs on one sample and not on a batch of {batch}: its batch axis is fixed; "
+            f"export it with a dynamic one, or say `batch: {{max: 1}}`; {type(error).__name__}: {one_line(error)}"
         ) from error
     _check_outputs(spec, outputs)
     prove_original(original, evaluation.inputs, spec)
@@ -179,6 +187,10 @@ def _make(spec: ModelSpec, recipe: Recipe, place: Workplace, source: Artifact) -
         return import_artifact(spec, recipe.imported, place.cache)
     steps = recipe.steps_from(source.format)
     assert steps is not None  # the caller asked `unavailable` first
+    if any(step.reads_training for step in steps):
+        import torch
+
+        torch.set_num_threads(cores())  # whatever else this process did before: other sums would be other weights
     return run_recipe(steps, source, place.cache, on_step=lambda name: print(f"== {recipe.variant}: {name}"))
 
 
@@ -213,16 +225,27 @@ class Workshop:
     _pool: ProcessPoolExecutor | None = field(default=None, init=False)
     _running: bool = field(default=False, init=False)
 
-    def run(self, function: Callable[..., T], *arguments: object) -> T:
+    def run(
+        self,
+        function: Callable[..., T],
+        *arguments: object,
+        on_epoch: Callable[[str], None] = lambda line: None,  # noqa: ARG005
+    ) -> T:
         """Runs a function of this module in the child and gives its result. Its errors come through; a crash of the
-        child becomes a StepError."""
+        child becomes a StepError. `on_epoch` is told each line on an epoch of training that it prints."""
         if self._pool is None:
             self.log.parent.mkdir(parents=True, exist_ok=True)
+            self.log.touch()
             self._pool = ProcessPoolExecutor(1, get_context("spawn"), _start_child, (str(self.log), os.getpid()))
         try:
             self._running = True
-            found = self._pool.submit(function, *arguments)
-            found.exception()  # waits; what interrupts the waiting leaves the call running
+            with self.log.open() as log:
+                log.seek(0, os.SEEK_END)
+                found = self._pool.submit(function, *arguments)
+                while not wait((found,), timeout=POLL_S).done:  # what interrupts the waiting leaves the call running
+                    for line in log:
+                        if line.startswith("epoch "):
+                            on_epoch(line.strip())
             self._running = False
             return found.result()
         except BrokenProcessPool:
@@ -242,6 +265,8 @@ class Workshop:
 
 
 def _start_child(log: str, parent: int) -> None:
+    # As in the `pytorch` backend, and for its reason: what the original is timed against is the same on both sides.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     # They report usage to their makers: ONNX Runtime unless told not to, OpenVINO and NNCF where this module is found.
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

@@ -21,6 +21,12 @@ class TridentError(Exception):
     exit_code = 1
 
 
+def one_line(error: object, most: int = 300) -> str:
+    """What an error says, as part of a sentence of ours: others write whole pages, and some say nothing at all."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 class UsageError(TridentError):
     """The command line asks for something that does not exist or cannot be combined."""
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from core.errors import InputError
+from core.errors import InputError, one_line
 
 
 def load_function(name: str) -> Callable[..., Any]:
@@ -22,7 +22,7 @@ def load_function(name: str) -> Callable[..., Any]:
     try:
         found.loader.exec_module(module)
     except (Exception, SystemExit) as error:  # the user's code may raise anything, and a script may call exit()
-        raise InputError(f"{file} cannot be imported: {type(error).__name__}: {error}") from error
+        raise InputError(f"{file} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
     value = getattr(module, function, None)
     if not callable(value):
         raise InputError(f"{file} has no function {function!r}")

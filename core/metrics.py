@@ -14,7 +14,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core.errors import InputError
+from core.errors import InputError, one_line
 from core.functions import load_function
 from core.intervals import Scores, bootstrap, paired_difference, wilson
 from core.results import Interval, MetricValue
@@ -28,7 +28,7 @@ TOLERANCE = 0.01  # of the answers' standard deviation: numbers that are closer 
 class Metric:
     """`value(output, labels)`: `[N, ...]`, `[N]` to one number. `score`, where the metric is a mean over samples, gives
     the samples' own scores `[N]`. `labels`: class numbers, or numbers of any kind. `fraction`: from 0 to 1, shown in
-    percent."""
+    percent. `most`: how many numbers of a sample it can compare with a label, None for any; a spec is held to it."""
 
     name: str
     value: Callable[[Array, Array], float]
@@ -36,6 +36,7 @@ class Metric:
     labels: Literal["class", "number"] = "class"
     fraction: bool = True
     higher_is_better: bool = True
+    most: int | None = None
 
     def measure(self, output: Array, labels: Array) -> MetricValue:
         """The metric of some outputs, with its interval."""
@@ -67,7 +68,7 @@ class Metric:
 
     def same(self, output: Array, other: Array) -> NDArray[np.bool_]:
         """Which samples `[N]` have the same answer in both: the same class, or nearly the same numbers."""
-        if self.labels == "class" and decides(output):
+        if self.labels == "class" and (decides(output) or self.name != "auc"):  # which ranks a single score
             equal: NDArray[np.bool_] = decide(output) == decide(other)
             return equal
         a, b = flat(output), flat(other)
@@ -98,6 +99,8 @@ def _mean(score: Callable[[Array, Array], Scores]) -> Callable[[Array, Array], f
 def _top(k: int) -> Callable[[Array, Array], Scores]:
     def score(output: Array, labels: Array) -> Scores:
         scores = output.reshape(len(output), -1)
+        if scores.shape[1] == 1:  # a single score decides between two classes
+            scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
         # Sorted from the last class to the first, so that of equal ones the first is the better, as argmax has it.
         best = scores.shape[1] - 1 - np.argsort(scores[:, ::-1], axis=1, kind="stable")[:, -k:]
         hits: Scores = (best == labels.reshape(-1, 1)).any(axis=1).astype(np.float64)
@@ -178,7 +181,7 @@ def get_metric(name: str, higher_is_better: bool = True) -> Metric:
         try:
             return float(function(output, labels))
         except Exception as error:  # the user's code may raise anything
-            raise InputError(f"the metric {name} failed: {type(error).__name__}: {error}") from error
+            raise InputError(f"the metric {name} failed: {type(error).__name__}: {one_line(error)}") from error
 
     own = name.rpartition(":")[2]
     return Metric(own, value, labels="number", fraction=False, higher_is_better=higher_is_better)
@@ -191,9 +194,17 @@ METRICS: Final = {
         _scored("top5", _top(5)),
         _scored("within2", _within(2)),
         Metric("f1", _f1),
-        Metric("auc", _auc),
-        Metric("spearman", _spearman, labels="number", fraction=False),
-        Metric("pearson", _pearson, labels="number", fraction=False),
-        Metric("mae", _mean(_absolute_error), _absolute_error, labels="number", fraction=False, higher_is_better=False),
+        Metric("auc", _auc, most=2),
+        Metric("spearman", _spearman, labels="number", fraction=False, most=1),
+        Metric("pearson", _pearson, labels="number", fraction=False, most=1),
+        Metric(
+            "mae",
+            _mean(_absolute_error),
+            _absolute_error,
+            labels="number",
+            fraction=False,
+            higher_is_better=False,
+            most=1,
+        ),
     )
 }

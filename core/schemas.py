@@ -6,7 +6,17 @@ import json
 import sys
 from pathlib import Path
 
-from core.results import Benchmark, BuildReport, LoadReport, ModelBuild, Passport, ResultModel, Summary
+from core.results import (
+    Benchmark,
+    BuildReport,
+    CheckReport,
+    LintReport,
+    LoadReport,
+    ModelBuild,
+    Passport,
+    ResultModel,
+    Summary,
+)
 from core.samples import SamplePackInfo
 
 RESULT_FILES: dict[str, type[ResultModel]] = {
@@ -17,6 +27,8 @@ RESULT_FILES: dict[str, type[ResultModel]] = {
     "load": LoadReport,
     "summary": Summary,
     "benchmark": Benchmark,
+    "lint": LintReport,
+    "check": CheckReport,
 }
 """Result files by the name of their schema."""
 

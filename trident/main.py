@@ -23,6 +23,10 @@ COMMANDS: Final = {
     "doctor": "show what INT8 costs in each layer of a built model, and which stay in float",
     "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
+    "lint": "find what is wrong in a model repository, ours or written by hand, without a server",
+    "check": "say whether a release of Triton can load what a model repository holds",
+    "explain": "say one model's config.pbtxt in plain words, with what it does to latency and throughput",
+    "tokenize": "turn texts into an .npz that a Hugging Face encoder takes, for a spec's data or for infer",
 }
 
 # A package that stands for each command's extra, for one clear sentence instead of an ImportError.
@@ -32,6 +36,10 @@ EXTRAS: Final = {
     "infer": ("tritonclient", "client"),
     "loadtest": ("locust", "loadtest"),
     "report": ("jinja2", "loadtest"),
+    "lint": ("tritonclient", "client"),
+    "check": ("tritonclient", "client"),
+    "explain": ("tritonclient", "client"),
+    "tokenize": ("tokenizers", "text"),
 }
 
 EPILOG: Final = """exit codes:
@@ -44,6 +52,7 @@ EPILOG: Final = """exit codes:
   6    the server cannot be started or kept alive
   7    an inference request was refused or failed, or no server answered
   8    a load test cannot be run or trusted
+  9    lint found an error or a warning, or check an artifact that would not load
   130  interrupted"""
 
 
@@ -168,6 +177,57 @@ def _list(parser: argparse.ArgumentParser) -> None:
     _repository(parser)
 
 
+def _lint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="a model repository, one model's folder, or its config.pbtxt",
+    )
+    _release(parser)
+    parser.add_argument(
+        "--cores", type=_positive, help="CPU cores that the server may use; default: those of this process"
+    )
+    parser.add_argument("--fix", action="store_true", help="mend what can be mended; comments and layout stay")
+    parser.add_argument(
+        "--fail-on", choices=("error", "warning", "note"), default="warning", help="default: %(default)s"
+    )
+    parser.add_argument("--sarif", type=Path, metavar="FILE", help="also write the findings in SARIF 2.1.0")
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", type=Path, nargs="?", default=Path("model_repository"), metavar="PATH", help="default: %(default)s"
+    )
+    _release(parser)
+    parser.add_argument("--lower", type=Path, metavar="FOLDER", help="write copies there that this release can load")
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a model's folder, or its name in the repository")
+    _repository(parser)
+    _release(parser)
+    parser.add_argument("--cores", type=_positive, help="CPU cores that the server may use; default: this process's")
+
+
+def _release(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--triton",
+        metavar="RELEASE",
+        help="such as 26.06; `wheel` is what `trident serve` runs; default: the newest known",
+    )
+
+
+def _tokenize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="the encoder's, with tokenizer.json")
+    parser.add_argument("texts", type=Path, metavar="FILE", help="a text in each line, UTF-8")
+    parser.add_argument("--out", type=Path, metavar="FILE.npz", required=True, help="input_ids, attention_mask, label")
+    parser.add_argument("--labels", action="store_true", help="each line is a label (a number), a tab and the text")
+    parser.add_argument("--length", type=_positive, metavar="TOKENS", help="cut and pad to it; default: the longest")
+    parser.add_argument("--types", action="store_true", help="token_type_ids too, for encoders that take them")
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
@@ -188,6 +248,10 @@ _OPTIONS: Final = {
     "doctor": _doctor,
     "report": _report,
     "list": _list,
+    "lint": _lint,
+    "check": _check,
+    "explain": _explain,
+    "tokenize": _tokenize,
 }
 
 

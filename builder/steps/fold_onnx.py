@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from builder.artifact import Artifact, Format
 from builder.errors import StepError
+from builder.onnx_names import rename_values
 from builder.step import Step
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ class FoldOnnx(Step):
         options.log_severity_level = 3
         onnxruntime.InferenceSession(before.SerializeToString(), options, providers=["CPUExecutionProvider"])
         model = onnx.load(target)
+        rename_values(
+            model.graph, "InsertedPrecisionFreeCast_", "folded/"
+        )  # it gives these names anew to the next file
         del model.graph.value_info[:]  # stale: folding transposes weights and leaves their old shapes there
         domains = {node.domain for node in model.graph.node}
         if added := domains - {node.domain for node in before.graph.node}:

@@ -10,6 +10,7 @@ from builder.artifact import Artifact, Format
 from builder.calibration import CalibrationRows
 from builder.errors import StepError
 from builder.step import Step
+from core.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class QuantizeOpenVino(Step):
                 ),
             )
         except Exception as error:  # NNCF's passes raise kinds of their own, and bare ones
-            why = f"{type(error).__name__}: {str(error).strip()[:200]}"
+            why = f"{type(error).__name__}: {one_line(error)}"
             raise StepError(
                 f"{source.spec.name}: NNCF cannot quantize this graph ({why}); leave this variant out"
             ) from error

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from builder.artifact import Artifact, Format
+from builder.errors import StepError
 from builder.step import Step
+from core.errors import one_line
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,18 @@ class ToOpenVino(Step):
     tools: ClassVar[tuple[str, ...]] = ("openvino",)
 
     def __call__(self, source: Artifact, out_dir: Path) -> None:
-        """Writes `model.xml` and `model.bin`."""
+        """Writes `model.xml` and `model.bin`. Raises StepError if OpenVINO cannot convert the graph, naming the
+        operators that it does not know."""
         import openvino
 
-        model = openvino.convert_model(source.path)
+        try:
+            model = openvino.convert_model(source.path)
+        except Exception as error:  # its own kinds are derived from Exception alone
+            raise StepError(f"{source.spec.name}: {_reason(error)}; leave the OpenVINO variants out") from error
         openvino.save_model(model, out_dir / "model.xml", compress_to_fp16=self.half)
+
+
+def _reason(error: Exception) -> str:
+    if operators := re.search(r"No conversion rule found for operations: (.+)", str(error)):
+        return f"OpenVINO does not know {operators[1].strip()} (operator and opset)"
+    return f"OpenVINO cannot convert this graph ({one_line(error)})"

@@ -14,6 +14,7 @@ from builder.runtimes import predictor
 from builder.source import source_artifact
 from builder.spec import DEFAULT_VARIANTS
 from builder.spec_file import load_spec
+from builder.verify import predict_all
 from tests.support.networks import FORMATS, factory_checkpoint, prove_variants, scores_of, torchscript, write_spec
 
 RANDOM = np.random.default_rng(2)
@@ -155,7 +156,8 @@ def test_several_inputs_and_outputs_of_all_common_types(tmp_path: Path) -> None:
         ("not", "bool", [4]),
     ]  # fmt: skip
     spec = write_spec(tmp_path, checkpoint, inputs, outputs, arrays, scores_of(network))
-    proven, reasons = prove_variants(spec, FORMATS)
+    # Half precision inside is what ONNX Runtime's folding adds casts for, which its conversion must live with.
+    proven, reasons = prove_variants(spec, (*FORMATS, "onnx_fp16"))
     assert reasons == {}
     for artifact in proven.values():
         with torchscript():
@@ -244,3 +246,39 @@ def test_a_range_that_the_network_does_not_take_is_said_before_anything_is_built
     ):
         build([spec], BuildOptions(tmp_path / "r", tmp_path / "a"), Listener())
     assert not (tmp_path / "r").exists()
+
+
+REUSING = """
+class Net(nn.Linear):
+    def forward(self, x):
+        torch.mul(super().forward(x), 1, out=self.out[: len(x)])
+        return self.out[: len(x)]
+
+
+def make():
+    net = Net(8, 3)
+    net.out = torch.zeros(8, 3)
+    return net
+"""
+
+
+def test_answers_stay_though_the_network_writes_the_next_ones_into_the_same_memory(tmp_path: Path) -> None:
+    checkpoint, network = factory_checkpoint(tmp_path, REUSING)
+    x = RANDOM.normal(size=(40, 8)).astype(np.float32)
+    fresh = x @ network.weight.detach().numpy().T + network.bias.detach().numpy()  # type: ignore[union-attr,operator]
+    spec_file = write_spec(
+        tmp_path, checkpoint, [("x", "float32", [8])], [("scores", "float32", [3])], {"x": x}, lambda given: given["x"]
+    )
+    found = predict_all(predictor(source_artifact(load_spec(spec_file), tmp_path), 1), {"x": x}, 8)["scores"]
+    assert np.abs(found - fresh).max() < 1e-5
+
+
+def test_outputs_that_the_spec_does_not_have_are_counted(tmp_path: Path) -> None:
+    from core.errors import InputError
+
+    checkpoint, network = factory_checkpoint(tmp_path, PAIR)
+    arrays = {name: RANDOM.integers(0, 5, (40, 3)) for name in ("left", "right")}
+    inputs = [(name, "int64", [3]) for name in arrays]
+    spec = write_spec(tmp_path, checkpoint, inputs, [("scores", "float32", [3])], arrays, scores_of(network))
+    with pytest.raises(InputError, match="the network gives 2 outputs, and the spec has scores; write all of them"):
+        build([spec], BuildOptions(tmp_path / "r", tmp_path / "a"), Listener())

@@ -29,7 +29,7 @@ from onnx import TensorProto, helper
 pytestmark = pytest.mark.timeout(900)
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("builder", "client", "core", "loadtest", "server", "trident")
+PACKAGES = ("builder", "client", "core", "lint", "loadtest", "server", "trident")
 CONSTRAINTS = ROOT / "constraints.txt"
 
 HELP_S = 0.3  # `trident --help`, as promised
@@ -45,7 +45,9 @@ class Extra:
 
 
 EXTRAS = {
-    "client": Extra(("core", "client"), ("torch", "onnxruntime", "openvino", "nncf", "locust", "pytriton")),
+    "client": Extra(
+        ("core", "client", "lint"), ("onnx", "torch", "onnxruntime", "openvino", "nncf", "locust", "pytriton")
+    ),
     "loadtest": Extra(("core", "client", "loadtest"), ("torch", "onnxruntime", "openvino", "nncf", "pytriton")),
     "serve": Extra(("core", "server"), ("nncf", "locust")),
     "build": Extra(("core", "builder"), ("locust", "pytriton")),
@@ -173,6 +175,7 @@ def test_extra_brings_nothing_heavy_that_it_does_not_need(installed: Callable[[s
     ("extra", "command"),
     [
         ("client", "infer"),
+        ("client", "lint"),
         ("loadtest", "loadtest"),
         ("serve", "serve"),
         ("serve", "list"),

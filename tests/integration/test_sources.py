@@ -214,5 +214,42 @@ def test_an_operator_that_the_exporter_lacks_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "repository/tiny_onnx_fp32").exists()
 
 
+def test_an_operator_that_openvino_lacks_is_named_and_the_other_runtime_goes_on(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model", variants="onnx_fp32, openvino_fp32", max_drop="100pt")
+    model = onnx_model()
+    square = [
+        onnx.helper.make_node("Reshape", ["x", "square"], ["squares"]),
+        onnx.helper.make_node("Det", ["squares"], ["volumes"]),
+        onnx.helper.make_node("Add", ["gained", "volumes"], ["scores"]),
+    ]
+    model.graph.node[2].output[0] = "gained"
+    model.graph.node.extend(square)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([-1, 1, 2, 2]), "square"))
+    model.graph.node[3].input[0] = "x4"
+    model.graph.node.insert(3, onnx.helper.make_node("Split", ["x"], ["x4", "rest"], axis=1, num_outputs=2))
+    onnx.save(model, tmp_path / "model" / "model.onnx")
+    rows = rows_of(tmp_path, spec)
+    assert (rows["onnx_fp32"].status, rows["onnx_fp32"].reason) == ("published", "")
+    assert rows["openvino_fp32"].status == "failed"
+    assert rows["openvino_fp32"].reason.startswith("tiny: OpenVINO does not know Det-18 (operator and opset); leave")
+    assert "\n" not in rows["openvino_fp32"].reason
+    assert not (tmp_path / "repository/tiny_openvino_fp32").exists()
+
+
+def test_a_file_whose_export_fixed_the_batch_is_told_so(tmp_path: Path) -> None:
+    spec = onnx_spec(tmp_path / "model")
+    model = onnx_model()
+    model.graph.node.insert(0, onnx.helper.make_node("Reshape", ["x", "one"], ["single"]))
+    model.graph.node[1].input[0] = "single"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([1, 8]), "one"))
+    onnx.save(model, tmp_path / "model" / "model.onnx")
+    with pytest.raises(
+        CheckpointError, match=r"runs on one sample and not on a batch of 8: its batch axis is fixed"
+    ) as e:
+        rows_of(tmp_path, spec)
+    assert "\n" not in str(e.value)
+    assert not (tmp_path / "repository").exists()
+
+
 def test_every_default_variant_has_its_recipe() -> None:
     assert set(DEFAULT_VARIANTS) <= RECIPES.keys()

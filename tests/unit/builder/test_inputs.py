@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 
-from builder.data import check_data, load_samples, warnings
+from builder.data import check_data, examine_samples, load_samples, warnings
 from builder.errors import CheckpointError, DataError
 from builder.onnx_file import MAX_OPSET, read_onnx
 from builder.source import load_torch, source_sha256
@@ -83,6 +84,9 @@ def test_a_factory_that_fails(tmp_path: Path) -> None:
     path = torch_spec(tmp_path)
     (tmp_path / "factory.py").write_text("def make():\n    raise RuntimeError('no such thing')\n")
     with pytest.raises(CheckpointError, match=r"failed: RuntimeError: no such thing"):
+        load_torch(load_spec(path))
+    (tmp_path / "factory.py").write_text("def make():\n    raise RuntimeError('Error(s):\\n\\tMissing key: a\\n  ')\n")
+    with pytest.raises(CheckpointError, match=r"failed: RuntimeError: Error\(s\): Missing key: a$"):
         load_torch(load_spec(path))
     (tmp_path / "factory.py").write_text("def make():\n    return 1\n")
     with pytest.raises(CheckpointError, match="returned int, not a torch module"):
@@ -309,6 +313,31 @@ def test_only_evaluation_needs_labels(tmp_path: Path) -> None:
     _save(tmp_path, x=X[:0])
     with pytest.raises(DataError, match=r"'x' must be \[n, ...\] with n > 0, but it is \[0, 8\]"):
         load_samples(spec, spec.data.evaluation, labelled=False)
+
+
+def test_calibration_samples_are_examined_without_holding_them_all_preprocessed(tmp_path: Path) -> None:
+    path = onnx_spec(tmp_path)
+    path.write_text(
+        path.read_text().replace("dims: [8]", "dims: [3, 64, 64]") + "preprocess: {x: [{op: scale, by: 0.5}]}\n"
+    )
+    spec = load_spec(path)
+    pixels = np.random.default_rng(0).integers(0, 255, (400, 3, 64, 64), dtype=np.uint8)
+    np.savez(tmp_path / "calibration.npz", x=pixels)
+    tracemalloc.start()
+    found = examine_samples(spec, spec.data.calibration)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2.5 * pixels.nbytes  # in float32 they are 4 times as large
+    whole = load_samples(spec, spec.data.calibration, labelled=False)
+    assert found.digests == whole.digests
+    assert len(found) == len(set(found.digests)) == 400
+    with pytest.raises(DataError, match=r"400 samples stand in both calibration\.npz and evaluation\.npz"):
+        check_data(spec, found, whole)
+    broken = pixels.astype(np.float32)
+    broken[333, 0, 0, 0] = np.nan
+    np.savez(tmp_path / "calibration.npz", x=broken)
+    with pytest.raises(DataError, match="'x' holds NaN or infinity in 1 samples"):
+        examine_samples(spec, spec.data.calibration)
 
 
 @pytest.mark.parametrize(("dims", "refused"), [("[3, 1, 1]", False), ("[1, 2]", True), ("[K, 2]", False)])

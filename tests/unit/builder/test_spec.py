@@ -22,6 +22,16 @@ MISTAKES = {
     "axis without range": ("[1, 28, 28]", "[1, H, 28]", "axes and the names in dims must be the same"),
     "label missing": (", Bag, Ankle boot]", ", Bag]", "there are 9 labels, but 'logits' has 10 classes"),
     "unknown metric": ("name: top1", "name: top2", "did you mean top5? known are top1"),
+    "metric of fewer scores": (
+        "name: top1",
+        "name: auc",
+        "metric auc takes one score for each sample, or those of two",
+    ),
+    "metric of one number": (
+        "name: top1",
+        "name: mae",
+        "metric mae takes one number for each sample, and output 'logi",
+    ),
     "transform of no input": ("  image:\n    - {op: dec", "  imge:\n    - {op: dec", "preprocess names ['imge']"),
     "no factory": ("  factory: model.py:build_model\n", "", "state_dict and factory (file.py:function) go together"),
     "no variants": (

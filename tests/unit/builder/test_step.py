@@ -13,7 +13,7 @@ from builder.artifact import Artifact, Format
 from builder.source import source_artifact
 from builder.spec_file import load_spec
 from builder.step import Step, run_recipe, step_key
-from tests.support.tiny import onnx_spec
+from tests.support.tiny import onnx_spec, torch_spec
 
 
 @dataclass(frozen=True)
@@ -64,3 +64,29 @@ def test_a_damaged_result_is_made_again(source: Artifact, tmp_path: Path) -> Non
     assert run_recipe((Copy(),), source, tmp_path / "cache") == first
     assert Path(first.path).read_bytes() == whole
     assert first.folder.name == step_key(Copy(), source.key, "")[:32]
+
+
+def test_what_the_spec_says_of_the_networks_ends_decides_what_steps_make(tmp_path: Path) -> None:
+    """Exports hold names and fixed sizes: with others they are others, though the checkpoint is the same."""
+    path = torch_spec(tmp_path / "model")
+    text = path.read_text()
+
+    def key(old: str, new: str, more: str = "") -> str:
+        assert old in text
+        path.write_text(text.replace(old, new) + more)
+        return source_artifact(load_spec(path), tmp_path / "cache").key
+
+    axes = "axes: {S: {min: 1, opt: %d, max: 9}}\n"
+    changed = [
+        key("", ""), key("scores", "logits"), key("name: x,", "name: y,"), key("dims: [8]", "dims: [S]", axes % 8),
+        key("dims: [8]", "dims: [S]", axes % 4), key("float32, dims: [8]", "float64, dims: [8]"),
+    ]  # fmt: skip
+    assert len(set(changed)) == len(changed)
+    assert key("max_drop: 1pt", "max_drop: 2pt") == changed[0]
+
+
+def test_another_tridents_steps_are_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = load_spec(torch_spec(tmp_path / "model"))
+    before = source_artifact(spec, tmp_path / "cache").key
+    monkeypatch.setattr("builder.source.own_code", lambda: "newer")
+    assert source_artifact(spec, tmp_path / "cache").key != before

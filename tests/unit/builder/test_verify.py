@@ -71,6 +71,18 @@ def test_rounding_is_allowed_where_it_is_promised_and_nowhere_else(tmp_path: Pat
         prove_axes(_coarse, _mean, SIXES, spec, Accuracy(1e-3, True))
 
 
+def test_what_a_runtime_says_in_many_lines_is_one_sentence(tmp_path: Path) -> None:
+    def fails(_: Arrays) -> Arrays:
+        raise RuntimeError("Got invalid dimensions:\n index: 1 Got: 2 Expected: 6\n Please fix" + "." * 1000)
+
+    with pytest.raises(
+        BatchAxisError, match=r"cannot run at batch 1: RuntimeError: Got invalid dimensions: index: "
+    ) as e:
+        prove_axes(fails, _mean, SIXES, _sequence_spec(tmp_path), Accuracy(1e-3, True))
+    assert "\n" not in str(e.value)
+    assert len(str(e.value)) < 400
+
+
 def test_an_original_that_does_not_keep_its_range_is_the_checkpoints_fault(tmp_path: Path) -> None:
     spec = _sequence_spec(tmp_path)
 

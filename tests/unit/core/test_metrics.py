@@ -31,6 +31,17 @@ def test_top_k_scores_what_their_names_say() -> None:
         assert score(output, np.array(labels)).tolist() == expected, name
 
 
+def test_a_single_score_decides_between_two_classes() -> None:
+    """As `f1` and `auc` have it: class 1 where it is positive."""
+    output, labels = np.array([[-2.0], [3.0], [0.5], [-0.1]], np.float32), np.array([0, 1, 0, 1])
+    score = METRICS["top1"].score
+    assert score is not None
+    assert score(output, labels).tolist() == [1, 1, 0, 0]
+    assert METRICS["top1"].loss(output, -output, labels)[0] == 0
+    assert METRICS["top1"].same(output, output * 7).all()
+    assert not METRICS["top1"].same(output, -output).any()
+
+
 def test_correlations_agree_with_scipy() -> None:
     assert METRICS["spearman"].value(NOISY, NUMBERS) == pytest.approx(stats.spearmanr(NOISY[:, 0], NUMBERS).statistic)
     assert METRICS["pearson"].value(NOISY, NUMBERS) == pytest.approx(stats.pearsonr(NOISY[:, 0], NUMBERS).statistic)
