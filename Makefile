@@ -21,7 +21,7 @@ TRIDENT = $(VENV)/bin/trident
 INSTALLED = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build-repo serve loadtest demo test check bench-demo bench-int8 bench-lint clean distclean
+.PHONY: help setup build-repo serve loadtest demo test check bench-demo bench-int8 bench-compress bench-lint clean distclean
 .PHONY: example-lite0 example-minilm example-crepe example-wardrobe
 
 help:  ## List these targets
@@ -79,6 +79,10 @@ bench-int8: $(INSTALLED)  ## Measure what INT8 keeps and gains: benchmarks/int8.
 	$(VENV)/bin/python -m examples.lite0.prepare $(PIP_ARGS)
 	$(VENV)/bin/python -m examples.minilm.prepare $(PIP_ARGS)
 	$(VENV)/bin/python -m benchmarks.int8 $(if $(IMAGES),--images $(IMAGES)) $(PIP_ARGS)
+
+bench-compress: $(INSTALLED)  ## Train, prune, distil and measure: benchmarks/compress.json and the table in docs/compress.md
+	$(VENV)/bin/python -m examples.wardrobe.prepare
+	$(VENV)/bin/python -m benchmarks.compress
 
 bench-lint: $(INSTALLED)  ## Measure what `trident lint` finds and how quick it is: benchmarks/lint.json
 	$(VENV)/bin/python -m benchmarks.lint
