@@ -32,7 +32,7 @@ from builder.verify import predict_all, take
 from core.comparison import Benchmark, Claim
 from core.files import write_atomically
 from core.machine import cores, describe, now, versions
-from core.results import BuildReport
+from core.results import BuildReport, ResultModel
 
 HERE = Path(__file__).parent
 CHILD: Final = "quarter_openvino_int8"
@@ -47,30 +47,33 @@ SHORT: Final[dict[str, Any]] = {"epochs": 6, "samples": 20000}  # instead of the
 BEGIN, END = "<!-- compress: begin (written by `make bench-compress`) -->", "<!-- compress: end -->"
 
 
-def chain(folder: Path) -> list[Claim]:
-    """The example as it is: teacher to quarter of the channels to INT8, as a build reports it; batch 16 as a row."""
+def trained(folder: Path) -> tuple[Claim, ...]:
+    """The example as it is, built: the teacher's quarter taught, both exported and quantized."""
     path = write_spec("wardrobe", PUBLISHED, folder)
-    where = ["--repository", f"{folder}/r", "--artifacts", f"{folder}/a"]
-    seconds = run([*TRIDENT, "build", str(path), *where])
+    seconds = run([*TRIDENT, "build", str(path), "--repository", f"{folder}/r", "--artifacts", f"{folder}/a"])
+    return (counted("chain_build_s", seconds, "s, training and all six variants", 1800.0, "lower"),)
+
+
+def chain(folder: Path) -> tuple[Claim, ...]:
+    """What that build says of the whole chain, and its time beside the original's; batch 16 as a row."""
     report = BuildReport.model_validate_json((folder / "a/build-report.json").read_bytes())
-    rows = {row.variant: row for row in report.models[0].rows}
-    verdict, compression = rows[CHILD].verdict, rows[CHILD].compression
-    assert verdict and compression, rows[CHILD].reason
-    spec = load_spec(path)
+    row = next(row for row in report.models[0].rows if row.variant == CHILD)
+    verdict, compression, path = row.verdict, row.compression, folder / "wardrobe.yaml"
+    assert verdict and compression, row.reason
     made = _artifacts(path, folder / "a/cache", (CHILD,))
     loaded = {name: predictor(artifact, cores()) for name, artifact in made.items()}
+    spec = load_spec(path)
     few = take(load_samples(spec, spec.data.evaluation).inputs, list(range(16)))
     drop = (verdict.drop, *verdict.drop_ci95)
-    return [
+    return (
         faster("combined_speedup", loaded, "original", CHILD, few, 1, 15.0),
         faster("combined_speedup_batch16", loaded, "original", CHILD, few, 16, None),
         counted("combined_compression", compression, f"x smaller than torch_fp32, {CHILD}", 20.0, "higher"),
         points("combined_drop_pt", drop, f"of top1, {CHILD}, {verdict.metric.samples} samples", 1.0),
-        counted("chain_build_s", seconds, "s, training and all six variants", 1800.0, "lower"),
-    ]
+    )
 
 
-def untrained(folder: Path) -> list[Claim]:
+def untrained(folder: Path) -> tuple[Claim, ...]:
     """What fewer channels, and what zeros, are worth in time."""
     variants = tuple(f"{name}_{base}" for name in UNTRAINED for base in ("onnx_fp32", "openvino_fp32"))
     path = write_spec("wardrobe", ("onnx_fp32", "openvino_fp32", *variants), folder, UNTRAINED)
@@ -93,10 +96,10 @@ def untrained(folder: Path) -> list[Claim]:
     for base in ("onnx_fp32", "openvino_fp32"):
         name = f"unstructured_speedup_{base.partition('_')[0]}"
         found.append(faster(name, loaded, base, f"sparse_{base}", inputs, 1, None))
-    return found
+    return tuple(found)
 
 
-def distilled(folder: Path) -> Claim:
+def distilled(folder: Path) -> tuple[Claim, ...]:
     """The quarter taught by the teacher less the same trained by labels alone, for several seeds."""
     own = yaml.safe_load((EXAMPLES / "wardrobe/model.yaml").read_text())["compress"]["quarter"]
     first: dict[str, Any] = own[0]
@@ -114,7 +117,7 @@ def distilled(folder: Path) -> Claim:
         print(f"   {name}: {scores[name]:.2%}", flush=True)
     gains = [100 * (scores[f"taught{seed}"] - scores[f"alone{seed}"]) for seed in SEEDS]
     short = f"{SHORT['epochs']} epochs of {SHORT['samples']} images"
-    return claim("distilled_gain_pt", gains, f"points of top1, the median of {len(SEEDS)} seeds, {short}", 0.0)
+    return (claim("distilled_gain_pt", gains, f"points of top1, the median of {len(SEEDS)} seeds, {short}", 0.0),)
 
 
 def _right(artifact: Artifact, samples: Samples) -> float:
@@ -130,22 +133,31 @@ def _artifacts(path: Path, cache: Path, variants: tuple[str, ...]) -> dict[str, 
     return {"original": source, **made}
 
 
-def measure() -> Benchmark:
-    """Everything; gives the figures. Raises SystemExit if the machine was too busy for a ratio to be believed."""
-    started, claims = time.monotonic(), []
-    with tempfile.TemporaryDirectory() as name:
-        for part in (untrained, chain, distilled):
-            folder = Path(name, part.__name__)
-            folder.mkdir()
-            begun = time.monotonic()
-            found = part(folder)
-            claims += [found] if isinstance(found, Claim) else found
-            print(f"-- {part.__name__}: {(time.monotonic() - begun) / 60:.1f} minutes", flush=True)
-    minutes = (time.monotonic() - started) / 60
-    claims.append(counted("bench_minutes", minutes, f"minutes on {cores()} cores, all of this", 60.0, "lower"))
+class Done(ResultModel):
+    """A part of the benchmark that is over: what `--work` keeps."""
+
+    minutes: float
+    claims: tuple[Claim, ...]
+
+
+def measure(work: Path) -> Benchmark:
+    """Everything that `work` does not hold from a run before; gives the figures. Raises SystemExit if the machine was
+    too busy for a ratio to be believed."""
+    parts = []
+    for part in (trained, distilled, untrained, chain):
+        note = work / f"{part.__name__}.json"
+        if not note.is_file():
+            begun, folder = time.monotonic(), work / ("trained" if part is chain else part.__name__)
+            folder.mkdir(parents=True, exist_ok=True)
+            claims = part(folder)
+            write_atomically(note, Done(minutes=(time.monotonic() - begun) / 60, claims=claims).to_json())
+        parts.append(Done.model_validate_json(note.read_bytes()))
+        print(f"-- {part.__name__}: {parts[-1].minutes:.1f} minutes", flush=True)
+    minutes = sum(part.minutes for part in parts)
+    own = counted("bench_minutes", minutes, f"minutes on {cores()} cores, all of this", 60.0, "lower")
     return Benchmark(
         created_at=now(), command="make bench-compress", machine=describe(), versions=versions(), commit=commit(),
-        rows=(), windows=(), claims=tuple(claims),
+        rows=(), windows=(), claims=(*(found for part in parts for found in part.claims), own),
     )  # fmt: skip
 
 
@@ -159,6 +171,7 @@ def rewrite(page: str, benchmark: Benchmark) -> str:
 def main() -> None:
     """Measures, or with `--page` only rewrites the page from the committed file."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, help="a folder to keep finished parts in: a stopped run goes on there")
     parser.add_argument("--page", action="store_true", help="measure nothing, rewrite docs/compress.md from the file")
     options = parser.parse_args()
     # They report usage to their makers unless told not to. The last is what the builder and the server set as well.
@@ -166,7 +179,8 @@ def main() -> None:
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     result = HERE / "compress.json"
     if not options.page:
-        write_atomically(result, measure().to_json())
+        with tempfile.TemporaryDirectory() as folder:
+            write_atomically(result, measure((options.work or Path(folder)).absolute()).to_json())
     page = HERE.parent / "docs/compress.md"
     benchmark = Benchmark.model_validate_json(result.read_bytes())
     write_atomically(page, rewrite(page.read_text(), benchmark).encode())
