@@ -27,5 +27,5 @@ def test_every_public_name_is_there() -> None:
 
 def test_all_errors_of_the_client_are_inference_errors_with_exit_code_7() -> None:
     errors = [value for name in client.__all__ if isinstance(value := getattr(client, name), type) and "Error" in name]
-    assert len(errors) == 6
+    assert len(errors) == 16
     assert all(issubclass(error, client.InferenceError) and error.exit_code == 7 for error in errors)

@@ -1,0 +1,216 @@
+"""One call until it is answered, given up, or out of time: which server, what is tried again, and when."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from client.breaker import Budget
+from client.calls import Attempt, Call, Infer
+from client.cancellation import Cancellation
+from client.errors import (
+    AbandonedError,
+    CircuitOpenError,
+    DeadlineError,
+    OverloadedError,
+    TlsError,
+    UnknownModelError,
+    UnreachableError,
+)
+from client.events import OK, AttemptEnded, Subject
+from client.servers import Server, choose
+from client.settings import Settings
+from client.shared import Regions
+from client.steps import Flow, Pause, Race, Send
+from client.tracing import child_of, trace_id_of
+from core.errors import InferenceError
+
+_BAD_FOR_A_SERVER: Final = (UnreachableError, OverloadedError, DeadlineError)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A call and the terms on which it is made. `known`: the server had the model a moment ago, so that "unknown model"
+    means that it is just being loaded. `safe`: a second run does no harm. `only`: no other server will do. `sizes` are
+    the bytes of the outputs that may go through shared memory."""
+
+    call: Call
+    subject: Subject
+    deadline_s: float
+    timeout_s: float
+    known: bool = False
+    safe: bool = True
+    only: Server | None = None
+    traceparent: str | None = None
+    cancellation: Cancellation | None = None
+    sizes: dict[str, int] | None = None
+
+
+class Caller:
+    """Makes calls to the servers. All in here are flows; none blocks."""
+
+    def __init__(self, servers: Sequence[Server], settings: Settings) -> None:
+        self.servers = servers
+        self._settings = settings
+        self._clock = settings.clock
+        self._budget = Budget(settings.retry)
+        self.regions = Regions()
+
+    def call(self, task: Task) -> Flow[Any]:
+        """The answer. Raises what the last attempt raised, or DeadlineError if there was no time for another."""
+        number = 0
+        last: tuple[Server, InferenceError] | None = None
+        self._budget.put_in()
+        while True:
+            server = yield from self.admitted(task, last)
+            number += 1
+            hedge = self._settings.hedge
+            try:
+                if hedge and task.safe and isinstance(task.call, Infer):
+                    return (yield from self._hedged(task, server, number, hedge.after_s))
+                return (yield from self._once(task, server, number, task.cancellation))
+            except DeadlineError as error:
+                raise self._too_late(task, [server], last) from error
+            except InferenceError as error:
+                last = (server, error)
+                wait_s = self._wait_s(task, server, number, error)
+                if wait_s is None:
+                    raise
+            yield Pause(wait_s, task.cancellation)
+
+    def once(self, task: Task, server: Server) -> Flow[Any]:
+        """The answer of one server to one attempt, whatever its circuit says, and without any effect on it."""
+        call, attempt, _ = self._prepare(task, self._clock.now(), task.cancellation)
+        return (yield Send(server.index, call, attempt))
+
+    def ready_to_send(self, task: Task) -> Flow[tuple[int, Infer, Attempt]]:
+        """What a stream needs: the number of its server, the call, and the attempt's terms."""
+        server = yield from self.admitted(task)
+        call, attempt, _ = self._prepare(task, self._clock.now(), task.cancellation)
+        assert isinstance(call, Infer)
+        return server.index, call, attempt
+
+    def _once(self, task: Task, server: Server, number: int, cancellation: Cancellation | None) -> Flow[Any]:
+        """One attempt, its outcome told to the server's circuit and to the observers."""
+        model = task.subject.model
+        began_s = self._clock.now()
+        call, attempt, trace_id = self._prepare(task, began_s, cancellation)
+        server.begin()
+        try:
+            if task.sizes is not None and isinstance(call, Infer):
+                answer = yield from self.regions.infer(server, call, attempt, task.sizes)
+            else:
+                answer = yield Send(server.index, call, attempt)
+        except InferenceError as error:
+            if isinstance(error, AbandonedError):
+                server.circuit(model).undecided()
+            elif isinstance(error, _BAD_FOR_A_SERVER) or (task.known and isinstance(error, UnknownModelError)):
+                server.failed(model)
+            else:
+                server.answered(model)
+            self._tell(task, server, number, type(error).__name__, began_s, str(error), trace_id)
+            raise
+        except BaseException:  # the flow was closed, or its asyncio task cancelled
+            server.circuit(model).undecided()
+            raise
+        else:
+            server.answered(model)
+            self._tell(task, server, number, OK, began_s, "", trace_id)
+            return answer
+        finally:
+            server.end()
+
+    def _prepare(self, task: Task, now_s: float, cancellation: Cancellation | None) -> tuple[Call, Attempt, str]:
+        left_s = task.deadline_s - now_s
+        if left_s <= 0:
+            raise DeadlineError("no time is left")
+        headers = [(name.lower(), value) for name, value in self._settings.headers.items()]
+        token = self._settings.token
+        if token is not None:
+            headers.append(("authorization", f"Bearer {token if isinstance(token, str) else token()}"))
+        traceparent = child_of(task.traceparent) if task.traceparent else None
+        if traceparent:
+            headers.append(("traceparent", traceparent))
+        call = task.call
+        if isinstance(call, Infer):
+            call = replace(call, timeout_us=max(1, int(left_s * 1e6)))
+        return call, Attempt(left_s, tuple(headers), cancellation), trace_id_of(traceparent)
+
+    def _hedged(self, task: Task, server: Server, number: int, after_s: float) -> Flow[Any]:
+        give_up = (Cancellation(), Cancellation())
+
+        def second() -> Flow[Any] | None:
+            other, _ = choose(self.servers, task.subject.model, self._settings, avoid=server)
+            if other is None or not self._budget.take_out():
+                return None
+            return self._once(task, other, number, give_up[1])
+
+        with contextlib.ExitStack() as stack:
+            if task.cancellation:
+                for one in give_up:
+                    stack.enter_context(task.cancellation.calling(one.cancel))
+            return (yield Race(self._once(task, server, number, give_up[0]), after_s, second, give_up))
+
+    def admitted(self, task: Task, last: tuple[Server, InferenceError] | None = None) -> Flow[Server]:
+        """The server for the next attempt, waited for if all circuits are open. Raises DeadlineError if that takes too
+        long."""
+        servers = [task.only] if task.only else self.servers
+        breaker = self._settings.breaker
+        model = task.subject.model
+        while True:
+            if task.cancellation:
+                task.cancellation.check()
+            server, wait_s = choose(servers, model, self._settings, last[0] if last else None)
+            if server is not None:
+                return server
+            if not breaker.wait:
+                what = f"the last {breaker.failures} requests or more for {model!r} failed at {_names(servers)}"
+                raise CircuitOpenError(f"{what}; not sent, the next is let through in {wait_s:.1f} s")
+            left_s = task.deadline_s - self._clock.now()
+            if left_s <= 0:
+                raise self._too_late(task, servers, last) from (last[1] if last else None)
+            yield Pause(min(left_s, wait_s + self._clock.random() * breaker.spread_s), task.cancellation)
+
+    def _too_late(
+        self, task: Task, servers: Sequence[Server], last: tuple[Server, InferenceError] | None
+    ) -> DeadlineError:
+        late = f"the server at {_names(servers)} did not answer within {task.timeout_s:g} s"
+        return DeadlineError(f"{late}; an attempt before failed: {last[1]}" if last else late)
+
+    def _wait_s(self, task: Task, server: Server, number: int, error: InferenceError) -> float | None:
+        """How long to wait before the next attempt; None if there must be none."""
+        retry = self._settings.retry
+        if number >= (retry.attempts if server.met else retry.attempts_unmet) or not _may_repeat(task, error):
+            return None
+        asked_s = error.retry_after_s if isinstance(error, OverloadedError) else 0.0
+        longest_s = min(retry.longest_wait_s, retry.first_wait_s * 2.0 ** (number - 1))
+        wait_s = max(longest_s * self._clock.random(), asked_s)
+        if self._clock.now() + wait_s >= task.deadline_s or not self._budget.take_out():
+            return None
+        return wait_s
+
+    def _tell(
+        self, task: Task, server: Server, number: int, outcome: str, began_s: float, reason: str, trace_id: str
+    ) -> None:
+        request_id = task.call.request_id if isinstance(task.call, Infer) else ""
+        seconds = self._clock.now() - began_s
+        event = AttemptEnded(task.subject, server.name, number, outcome, seconds, reason, request_id, trace_id)
+        for observer in self._settings.observers:
+            observer(event)
+
+
+def _names(servers: Sequence[Server]) -> str:
+    return ", ".join(str(server.endpoint.address) for server in servers)
+
+
+def _may_repeat(task: Task, error: InferenceError) -> bool:
+    """Whether the call may be sent again after this error, for all that it may have done."""
+    if isinstance(error, TlsError):
+        return False
+    if isinstance(error, UnreachableError):
+        return task.safe or not error.sent
+    if isinstance(error, UnknownModelError):
+        return task.known and task.safe
+    return isinstance(error, OverloadedError) and task.safe

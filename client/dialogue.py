@@ -1,0 +1,305 @@
+"""All that a client can be asked, as flows: the one place for the logic of the sync and the async client."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from client.address import Endpoint
+from client.attempts import Caller, Task
+from client.calls import Ask, Attempt, Infer, SequencePart
+from client.cancellation import Cancellation
+from client.counters import ModelStatistics, ServedVersion, parse_served, parse_statistics
+from client.errors import (
+    AnswerError,
+    RefusedError,
+    SequenceError,
+    SignatureError,
+    UnknownModelError,
+    UnsupportedError,
+)
+from client.events import OK, RequestEnded, Subject
+from client.metadata import ModelMetadata, parse_metadata
+from client.requests import join, named, output_sizes, split, wanted
+from client.servers import Server
+from client.settings import Options, Settings
+from client.steps import Flow, Together
+from client.tracing import trace_id_of
+from core.errors import InferenceError, InputError
+from core.tensors import Arrays
+
+_BINARY: Final = "binary_tensor_data"
+
+
+class _WireServer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = ""
+    version: str = ""
+    extensions: tuple[str, ...] = ()
+
+
+class Dialogue:
+    """What the client knows and how it asks, apart from how bytes get to a server. Every method is a flow."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], settings: Settings, timeout_s: float) -> None:
+        if timeout_s <= 0:
+            raise InputError(f"a timeout of {timeout_s:g} s is no time to wait; give seconds above 0")
+        self.servers = tuple(Server(index, endpoint, settings) for index, endpoint in enumerate(endpoints))
+        self.settings = settings
+        self._timeout_s = timeout_s
+        self._caller = Caller(self.servers, settings)
+        self._metadata: dict[tuple[str, str], ModelMetadata] = {}
+        self._binary: bool | None = False if settings.json_tensors else None
+
+    def healthy(self, ask: Ask, options: Options) -> Flow[bool]:
+        """Whether one of the servers says yes. Never raises for what the servers or the network do."""
+        task = self._task(ask, options)
+        for server in self.servers:
+            with contextlib.suppress(InferenceError):
+                if (yield from self._caller.once(task, server)):
+                    return True
+        return False
+
+    def server(self, options: Options) -> Flow[_WireServer]:
+        """Name, version and extensions of a server."""
+        return _checked(_WireServer, (yield from self._caller.call(self._task(Ask("server"), options))))
+
+    def metadata(self, model: str, options: Options) -> Flow[ModelMetadata]:
+        """See `InferenceClient.metadata`."""
+        return (yield from self._known_metadata(self._task(Ask("metadata", model, options.version), options)))
+
+    def statistics(self, model: str, options: Options) -> Flow[ModelStatistics]:
+        """See `InferenceClient.statistics`."""
+        yield from self.metadata(model, options)  # answers an unknown model rightly, which statistics over HTTP do not
+        return parse_statistics((yield from self._caller.call(self._task(Ask("statistics", model), options))))
+
+    def served(self, options: Options) -> Flow[tuple[ServedVersion, ...]]:
+        """See `InferenceClient.served`."""
+        return parse_served((yield from self._caller.call(self._task(Ask("statistics"), options))))
+
+    def infer(
+        self,
+        model: str,
+        inputs: Arrays | NDArray[np.generic],
+        outputs: tuple[str, ...] | None,
+        options: Options,
+        sequence: SequencePart | None = None,
+        only: Server | None = None,
+    ) -> Flow[Arrays]:
+        """See `InferenceClient.infer`; for a request of a sequence, to the `only` server that has its state."""
+        task = self._task(Ask("metadata", model, options.version), options, only)
+        outcome, reason = OK, ""
+        began_s = self.settings.clock.now()
+        try:
+            metadata = yield from self._known_metadata(task)
+            task = replace(task, subject=self._subject(model, metadata))
+            given, asked = self._fitting(metadata, inputs, outputs, sequence)
+            call = self._call(model, given, asked, options, sequence)
+            try:
+                answers = yield from self._parts(
+                    replace(task, call=call, safe=options.retry and not sequence), metadata
+                )
+            except UnknownModelError as error:
+                raise self._unknown(model, options.version, error) from error
+            except RefusedError as error:
+                if type(error) is not RefusedError:
+                    raise
+                self._metadata.pop(
+                    (model, options.version), None
+                )  # its inputs may be others now
+                raise RefusedError(f"the server refused a request for model {model!r}: {error}") from error
+            return join(answers, given, metadata)
+        except InferenceError as error:
+            outcome, reason = type(error).__name__, str(error)
+            raise
+        finally:
+            seconds = self.settings.clock.now() - began_s
+            trace_id = trace_id_of(task.traceparent)
+            ended = RequestEnded(task.subject, outcome, seconds, reason, options.request_id, trace_id)
+            for observer in self.settings.observers:
+                observer(ended)
+
+    def open_stream(
+        self,
+        model: str,
+        inputs: Arrays | NDArray[np.generic],
+        outputs: tuple[str, ...] | None,
+        options: Options,
+    ) -> Flow[tuple[int, Infer, Attempt]]:
+        """Where and how to send a request that is answered any number of times. It is sent once."""
+        task = self._task(Ask("metadata", model, options.version), options)
+        metadata = yield from self._known_metadata(task)
+        given, asked = self._fitting(metadata, inputs, outputs, None, stream=True)
+        (part,) = split(given, metadata)
+        task = replace(task, call=self._call(model, part, asked, options, None))
+        return (yield from self._caller.ready_to_send(task))
+
+    def pick(self, model: str, options: Options) -> Flow[Server]:
+        """A server for a sequence, whose requests must all go to the same one."""
+        return (yield from self._caller.admitted(self._task(Ask("metadata", model), options)))
+
+    def close(self) -> Flow[None]:
+        """Gives back what the servers keep for this client."""
+        yield from self._caller.regions.end(self.servers, Attempt(1.0))
+
+    def _parts(self, task: Task, metadata: ModelMetadata) -> Flow[list[Arrays]]:
+        """The answers to a request that is split if the model takes no batch that large."""
+        assert isinstance(task.call, Infer)
+        call = task.call
+        tasks = [
+            replace(task, call=replace(call, inputs=part), known=True, sizes=self._sizes(metadata, call.outputs, part))
+            for part in split(call.inputs, metadata)
+        ]
+        if len(tasks) == 1:
+            return [(yield from self._caller.call(tasks[0])).outputs]
+        give_up = Cancellation()
+        chained = task.cancellation.calling(give_up.cancel) if task.cancellation else contextlib.nullcontext()
+        with chained:
+            flows = tuple(self._caller.call(replace(one, cancellation=give_up)) for one in tasks)
+            answers = yield Together(flows, give_up)
+        return [answer.outputs for answer in answers]
+
+    def _sizes(self, metadata: ModelMetadata, outputs: tuple[str, ...], part: Arrays) -> dict[str, int] | None:
+        return output_sizes(metadata, outputs, part) if self.settings.shared_memory else None
+
+    def _fitting(
+        self,
+        metadata: ModelMetadata,
+        inputs: Arrays | NDArray[np.generic],
+        outputs: tuple[str, ...] | None,
+        sequence: SequencePart | None,
+        stream: bool = False,
+    ) -> tuple[Arrays, tuple[str, ...]]:
+        """Inputs and outputs by name. Raises SignatureError if they do not fit, or the model is not asked this way."""
+        name = metadata.name
+        if metadata.decoupled and not stream:
+            raise SignatureError(f"model {name!r} may answer any number of times; use stream() instead of infer()")
+        if metadata.stateful and sequence is None:
+            raise SignatureError(f"model {name!r} keeps state from request to request; use sequence()")
+        given = named(inputs, metadata)
+        metadata.check_inputs(given, any_batch=sequence is None and not stream)
+        return given, wanted(outputs, metadata)
+
+    def _call(
+        self, model: str, inputs: Arrays, outputs: tuple[str, ...], options: Options, sequence: SequencePart | None
+    ) -> Infer:
+        return Infer(
+            model=model,
+            inputs=inputs,
+            outputs=outputs,
+            version=options.version,
+            request_id=options.request_id,
+            priority=options.priority,
+            parameters=options.parameters,
+            sequence=sequence,
+            binary=self._binary is not False,
+        )
+
+    def _task(self, call: Ask, options: Options, only: Server | None = None) -> Task:
+        timeout_s = options.timeout_s or self._timeout_s
+        return Task(
+            call=call,
+            subject=self._subject(call.model, self._metadata.get((call.model, options.version))),
+            deadline_s=self.settings.clock.now() + timeout_s,
+            timeout_s=timeout_s,
+            only=only,
+            traceparent=self.settings.traceparent(),
+            cancellation=options.cancellation,
+        )
+
+    def _subject(self, model: str, metadata: ModelMetadata | None) -> Subject:
+        return Subject(model, metadata.variant if metadata else "", self.servers[0].endpoint.protocol)
+
+    def _known_metadata(self, task: Task) -> Flow[ModelMetadata]:
+        """What a model takes, asked once."""
+        assert isinstance(task.call, Ask)
+        model, version = task.call.model, task.call.version
+        if (found := self._metadata.get((model, version))) is not None:
+            return found
+        try:
+            metadata = yield from self._caller.call(task)
+        except UnknownModelError as error:
+            raise self._unknown(model, version, error) from error
+        config: object = {}
+        with contextlib.suppress(UnknownModelError, UnsupportedError):  # an extension that not every server has
+            config = yield from self._caller.call(replace(task, call=Ask("config", model, version)))
+        if self._binary is None:
+            self._binary = self.servers[0].endpoint.protocol == "grpc" or (yield from self._takes_binary(task))
+        found = _parsed(metadata, config)
+        self._metadata[model, version] = found
+        return found
+
+    def _takes_binary(self, task: Task) -> Flow[bool]:
+        try:
+            server = _checked(_WireServer, (yield from self._caller.call(replace(task, call=Ask("server")))))
+        except (UnknownModelError, UnsupportedError):
+            return False
+        return _BINARY in server.extensions
+
+    def _unknown(self, model: str, version: str, error: UnknownModelError) -> UnknownModelError:
+        self._metadata.pop((model, version), None)
+        wanted_ = f"model {model!r} version {version}" if version else f"model {model!r}"
+        why = str(error).partition("\n")[0]
+        where = ", ".join(str(server.endpoint.address) for server in self.servers)
+        return UnknownModelError(
+            f"the server at {where} does not serve {wanted_}: {why}; `trident status` lists what is served"
+        )
+
+
+class SequenceState:
+    """A sequence under way: its number, its server, and what came of it. For one thread at a time."""
+
+    def __init__(self, dialogue: Dialogue, model: str, options: Options) -> None:
+        self._dialogue = dialogue
+        self._model = model
+        self._options = options
+        self._id = secrets.randbits(62) + 1
+        self._server: Server | None = None
+        self._state: str = "new"
+
+    def infer(self, inputs: Arrays | NDArray[np.generic], outputs: tuple[str, ...] | None, last: bool) -> Flow[Arrays]:
+        """The next request of the sequence. Raises SequenceError after a failure, or after the last one."""
+        if self._state in ("failed", "ended"):
+            raise SequenceError(f"the sequence to model {self._model!r} has {self._state}; begin a new one")
+        if self._server is None:
+            self._server = yield from self._dialogue.pick(self._model, self._options)
+        part = SequencePart(self._id, self._state == "new", last)
+        before, self._state = self._state, "failed"
+        try:
+            answer = yield from self._dialogue.infer(self._model, inputs, outputs, self._options, part, self._server)
+        except SignatureError:
+            self._state = before  # nothing was sent
+            raise
+        self._state = "ended" if last else "under way"
+        return answer
+
+
+def _parsed(metadata: object, config: object) -> ModelMetadata:
+    try:
+        return parse_metadata(metadata, config)
+    except ValidationError as error:
+        raise _unreadable(error) from error
+
+
+def _checked(model: type[_WireServer], answer: Any) -> _WireServer:
+    try:
+        return model.model_validate(answer)
+    except ValidationError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: ValidationError) -> AnswerError:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return AnswerError(
+        f"its answer is none of the Open Inference Protocol ({where or 'all of it'}: {first['msg']}); "
+        "is this the port of an inference server?"
+    )
