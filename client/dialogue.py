@@ -112,9 +112,7 @@ class Dialogue:
             except RefusedError as error:
                 if type(error) is not RefusedError:
                     raise
-                self._metadata.pop(
-                    (model, options.version), None
-                )  # its inputs may be others now
+                self._metadata.pop((model, options.version), None)  # its inputs may be others now
                 raise RefusedError(f"the server refused a request for model {model!r}: {error}") from error
             return join(answers, given, metadata)
         except InferenceError as error:

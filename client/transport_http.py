@@ -114,17 +114,18 @@ class _Connection:
         self._address = endpoint.address
         self._tls = tls
         self._server_name = server_name or endpoint.address.host
-        self._connection = http.client.HTTPConnection(*endpoint.address)
+        self._connection: Any = http.client.HTTPConnection(*endpoint.address)
+        self._socket: _TimedSocket | None = None
         self.sent = False
         self.reusable = False
 
     def exchange(self, request: HttpRequest, deadline_s: float, max_bytes: int) -> HttpResponse:
         """Sends a request and reads the answer by a time of `time.monotonic`. Raises what the standard library does."""
-        connection: Any = self._connection
+        connection = self._connection
         self.sent = self.reusable = False
-        if connection.sock is None:
-            connection.sock = _TimedSocket(self._connect(deadline_s))
-        connection.sock.deadline_s = deadline_s
+        if self._socket is None:
+            self._socket = connection.sock = _TimedSocket(self._connect(deadline_s))
+        self._socket.deadline_s = deadline_s
         self.sent = True
         connection.request(request.method, request.path, request.body or None, request.headers)
         response = connection.getresponse()
@@ -153,17 +154,18 @@ class _Connection:
     def stale(self) -> bool:
         """Whether the server has hung up, or sent what nobody asked for."""
         poll = select.poll()
-        poll.register(self._connection.sock, select.POLLIN)
+        poll.register(self._connection.sock.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
     def abort(self) -> None:
         """Ends an exchange that another thread is in."""
-        with contextlib.suppress(OSError, AttributeError):
-            self._connection.sock.shutdown(socket.SHUT_RDWR)
+        if self._socket is not None:
+            self._socket.shutdown()
 
     def close(self) -> None:
         """Hangs up."""
-        self._connection.close()
+        if self._socket is not None:
+            self._socket.hang_up()
 
 
 class _TimedSocket:
@@ -189,10 +191,14 @@ class _TimedSocket:
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def shutdown(self, how: int) -> None:
-        self._socket.shutdown(how)
-
     def close(self) -> None:
+        """What `http.client` does when the server is going to, while the answer is still to be read."""
+
+    def shutdown(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def hang_up(self) -> None:
         self._socket.close()
 
     def _arm(self) -> None:
