@@ -245,7 +245,6 @@ class Dialogue:
     def _unknown(self, model: str, version: str, error: UnknownModelError) -> UnknownModelError:
         self._metadata.pop((model, version), None)
         wanted_ = f"model {model!r} version {version}" if version else f"model {model!r}"
-        why = str(error).partition("\n")[0]
         where = ", ".join(str(server.endpoint.address) for server in self.servers)
         return UnknownModelError(
             f"the server at {where} does not serve {wanted_}: {why}; `trident status` lists what is served"

@@ -38,13 +38,16 @@ class HttpTransport:
         self._settings = settings
         self._tls = tls_context(settings.tls or Tls()) if endpoint.tls else None
         self._server_name = settings.tls.server_name if settings.tls else ""
+        self._idle: list[_Connection] = []
         self.after_fork()
         renew_after_fork(self)
 
     def after_fork(self) -> None:
-        """Leaves the parent its connections."""
+        """Leaves the parent its connections: to close them here does not close them there."""
+        for connection in self._idle:
+            connection.close()
         self._lock = threading.Lock()
-        self._idle: list[_Connection] = []
+        self._idle = []
         self._free = threading.BoundedSemaphore(self._settings.connections)
 
     def ask(self, ask: Ask, attempt: Attempt) -> object:

@@ -29,7 +29,7 @@ from client.errors import (
     WrongProtocolError,
 )
 from client.settings import Compression, Parameter, Tls
-from client.wire_http import LATER, request_parameters
+from client.wire_http import LATER, first_line, request_parameters
 from core.errors import InferenceError, InputError
 from core.tensors import Arrays
 
@@ -150,6 +150,7 @@ def decode(call: Infer, response: Any, partial: bool = False) -> Answer:
 
 def error_of(code: grpc.StatusCode, details: str, endpoint: Endpoint, timeout_s: float) -> InferenceError:
     """The error that a status stands for."""
+    details = first_line(details)
     lower = details.lower()
     match code:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
@@ -192,6 +193,7 @@ def error_of(code: grpc.StatusCode, details: str, endpoint: Endpoint, timeout_s:
 
 def stream_error(text: str) -> InferenceError:
     """The error for what a stream brings instead of an answer: Triton gives it no status."""
+    text = first_line(text)
     return UnknownModelError(text) if "unknown model" in text else RefusedError(text)
 
 

@@ -226,6 +226,11 @@ def _inflate(response: HttpResponse, max_bytes: int) -> bytes:
 
 def _reason(status: int, body: bytes) -> str:
     try:
-        return str(json.loads(body)["error"])
+        return first_line(str(json.loads(body)["error"]))
     except (ValueError, KeyError, TypeError):
-        return body[:200].decode(errors="replace").strip().partition("\n")[0] or f"HTTP status {status}"
+        return first_line(body[:200].decode(errors="replace")) or f"HTTP status {status}"
+
+
+def first_line(text: str) -> str:
+    """What a server says, without the traceback that may follow."""
+    return text.strip().partition("\n")[0].rstrip()

@@ -175,7 +175,7 @@ def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again() -> No
     with http_stub(respond) as url, InferenceClient(url, settings=ONCE) as client:
         client.infer("double", ROWS[:1])
         (connection,) = client._transports[0]._idle  # type: ignore[attr-defined]
-        connection._connection.sock.shutdown(socket.SHUT_RD)  # as it looks when the server has hung up
+        connection._socket._socket.shutdown(socket.SHUT_RD)  # as it looks when the server has hung up
         client.infer("double", ROWS[:1])
         assert client._transports[0]._idle != [connection]  # type: ignore[attr-defined]
 
