@@ -247,7 +247,7 @@ class Dialogue:
         wanted_ = f"model {model!r} version {version}" if version else f"model {model!r}"
         where = ", ".join(str(server.endpoint.address) for server in self.servers)
         return UnknownModelError(
-            f"the server at {where} does not serve {wanted_}: {why}; `trident status` lists what is served"
+            f"the server at {where} does not serve {wanted_}: {error}; `trident status` lists what is served"
         )
 
 

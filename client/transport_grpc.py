@@ -17,7 +17,7 @@ from client.address import Endpoint
 from client.calls import Answer, Ask, Attempt, Infer
 from client.errors import AnswerError
 from client.forking import gate, renew_after_fork
-from client.settings import Settings, Tls
+from client.settings import Settings
 from client.wire_grpc import (
     COMPRESSION,
     answer_of,
@@ -45,9 +45,9 @@ class GrpcTransport:
 
     def _connect(self) -> None:
         options = channel_options(self._settings.max_answer_bytes)
-        address, tls = str(self._endpoint.address), self._settings.tls or Tls()
+        address, tls = str(self._endpoint.address), self._settings.tls
         if self._endpoint.tls:
-            if tls.server_name:
+            if tls and tls.server_name:
                 options.append(("grpc.ssl_target_name_override", tls.server_name))  # type: ignore[arg-type]
             self._channel = grpc.secure_channel(address, credentials(tls), options)
         else:

@@ -10,7 +10,7 @@ from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from client.address import Endpoint
 from client.calls import Answer, Ask, Attempt, Infer
-from client.settings import Settings, Tls
+from client.settings import Settings
 from client.transport_grpc import grpc as grpc  # which prepares the environment for it
 from client.wire_grpc import (
     COMPRESSION,
@@ -70,9 +70,9 @@ class AsyncGrpcTransport:
     def _opened(self) -> Any:
         if self._channel is None or self._pid != os.getpid():
             options: list[tuple[str, Any]] = [*channel_options(self._settings.max_answer_bytes)]
-            address, tls = str(self._endpoint.address), self._settings.tls or Tls()
+            address, tls = str(self._endpoint.address), self._settings.tls
             if self._endpoint.tls:
-                if tls.server_name:
+                if tls and tls.server_name:
                     options.append(("grpc.ssl_target_name_override", tls.server_name))
                 self._channel = grpc.aio.secure_channel(address, credentials(tls), options)
             else:

@@ -24,7 +24,8 @@ from client.errors import (
     WrongProtocolError,
 )
 from client.forking import renew_after_fork
-from client.settings import Settings, Tls
+from client.settings import Settings
+from client.tls import tls_context
 from client.wire_http import HttpRequest, HttpResponse, decode, encode, too_large
 
 _HTTP2_SETTINGS: Final = "\x00\x00"  # how a gRPC server begins, where a status line should be
@@ -36,7 +37,7 @@ class HttpTransport:
     def __init__(self, endpoint: Endpoint, settings: Settings) -> None:
         self._endpoint = endpoint
         self._settings = settings
-        self._tls = tls_context(settings.tls or Tls()) if endpoint.tls else None
+        self._tls = tls_context(settings.tls) if endpoint.tls else None
         self._server_name = settings.tls.server_name if settings.tls else ""
         self._idle: list[_Connection] = []
         self.after_fork()
@@ -224,17 +225,6 @@ class _Receiver(io.RawIOBase):
         return self._source.recv_into(buffer)
 
 
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """A client's TLS as the standard library wants it. Raises TlsError if a file is no PEM file of its kind."""
-    try:
-        context = ssl.create_default_context(cafile=tls.ca_file)
-        if tls.certificate_file:
-            context.load_cert_chain(tls.certificate_file, tls.key_file)
-    except ssl.SSLError as error:
-        raise TlsError(f"a file of Settings.tls cannot be used ({error.reason}); give PEM files") from error
-    return context
-
-
 def no_stream(call: Infer) -> UnsupportedError:
     """The error for streaming over HTTP."""
     return UnsupportedError(f"model {call.model!r} cannot be streamed over HTTP; open the client with grpc://")
@@ -264,5 +254,6 @@ def raise_ours(error: Exception, endpoint: Endpoint, timeout_s: float, sent: boo
         what = f"the answer of {address} broke off after {len(error.partial)} bytes, {error.expected} before its end"
         raise UnreachableError(what, sent=True) from error
     if isinstance(error, OSError | http.client.RemoteDisconnected):
-        raise UnreachableError(f"no server answers at {address} ({error}); {hint}", sent) from error
+        what = str(error) or type(error).__name__
+        raise UnreachableError(f"no server answers at {address} ({what}); {hint}", sent) from error
     raise AnswerError(f"the answer of {address} cannot be read: {error}; {hint}") from error

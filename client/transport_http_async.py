@@ -13,8 +13,9 @@ from aiohttp import http_exceptions
 from client.address import Endpoint
 from client.calls import Answer, Ask, Attempt, Call, Infer
 from client.errors import AnswerError, DeadlineError, TlsError, UnreachableError, WrongProtocolError
-from client.settings import Settings, Tls
-from client.transport_http import no_stream, not_http, raise_ours, tls_context
+from client.settings import Settings
+from client.tls import tls_context
+from client.transport_http import no_stream, not_http, raise_ours
 from client.wire_http import HttpRequest, HttpResponse, decode, encode, too_large
 
 
@@ -24,7 +25,7 @@ class AsyncHttpTransport:
     def __init__(self, endpoint: Endpoint, settings: Settings) -> None:
         self._endpoint = endpoint
         self._settings = settings
-        self._tls = tls_context(settings.tls or Tls()) if endpoint.tls else None
+        self._tls = tls_context(settings.tls) if endpoint.tls else None
         self._server_name = settings.tls.server_name or None if settings.tls else None
         self._session: aiohttp.ClientSession | None = None
         self._pid = 0

@@ -29,6 +29,7 @@ from client.errors import (
     WrongProtocolError,
 )
 from client.settings import Compression, Parameter, Tls
+from client.tls import tls_context
 from client.wire_http import LATER, first_line, request_parameters
 from core.errors import InferenceError, InputError
 from core.tensors import Arrays
@@ -47,6 +48,7 @@ _TYPED: Final = {
 # What gRPC itself says, with the status of a server that is busy, when a connection broke.
 _BROKEN: Final = ("socket closed", "connection reset", "broken pipe", "recvmsg", "goaway", "transport closed",
                   "stream removed", "endpoint closing", "connection refused", "rst_stream", "handshaker")  # fmt: skip
+_DISTRUST: Final = ("handshake failed", "certificate", "ssl_error", "verification check failed")
 _RESTRICTED: Final = "This protocol is restricted"
 
 
@@ -63,8 +65,10 @@ def channel_options(max_bytes: int) -> list[tuple[str, int]]:
     ]
 
 
-def credentials(tls: Tls) -> grpc.ChannelCredentials:
-    """A client's TLS as gRPC wants it."""
+def credentials(tls: Tls | None) -> grpc.ChannelCredentials:
+    """A client's TLS as gRPC wants it. Raises TlsError if a file is no PEM file of its kind."""
+    tls_context(tls)  # gRPC itself would only say that nobody answers
+    tls = tls or Tls()
     ca, key, certificate = (
         file.read_bytes() if file else None for file in (tls.ca_file, tls.key_file, tls.certificate_file)
     )
@@ -174,7 +178,7 @@ def error_of(code: grpc.StatusCode, details: str, endpoint: Endpoint, timeout_s:
             return UnreachableError(f"the server at {endpoint.address} gave the request up: {details}", sent=True)
         case grpc.StatusCode.UNAVAILABLE if details.startswith(_RESTRICTED):
             return AuthorizationError(f"{details}; this client may not do that there")
-    if "handshake failed" in lower or "certificate" in lower or "ssl_error" in lower:
+    if any(sign in lower for sign in _DISTRUST):
         hint = "see Settings.tls, and whether the server's certificate is valid"
         return TlsError(f"no encrypted connection to {endpoint.address}: {details}; {hint}")
     hint = "is it running, and is this its gRPC port?"
