@@ -87,40 +87,50 @@ class Caller:
 
     def ready_to_send(self, task: Task) -> Flow[tuple[int, Infer, Attempt]]:
         """What a stream needs: the number of its server, the call, and the attempt's terms."""
-        server = yield from self.admitted(task)
+        server = yield from self.picked(task)
         call, attempt, _ = self._prepare(task, self._clock.now(), task.cancellation)
         assert isinstance(call, Infer)
         return server.index, call, attempt
+
+    def picked(self, task: Task) -> Flow[Server]:
+        """A server for what is to follow; that is not the try of a half-open circuit."""
+        server = yield from self.admitted(task)
+        server.circuit(task.subject.model).undecided()
+        return server
 
     def _once(self, task: Task, server: Server, number: int, cancellation: Cancellation | None) -> Flow[Any]:
         """One attempt, its outcome told to the server's circuit and to the observers."""
         model = task.subject.model
         began_s = self._clock.now()
-        call, attempt, trace_id = self._prepare(task, began_s, cancellation)
+        # With little time left, having waited before, running out of it says nothing about the server.
+        hurried = task.deadline_s - began_s < task.timeout_s / 2
+        outcome, reason, trace_id = OK, "", ""
         server.begin()
         try:
+            call, attempt, trace_id = self._prepare(task, began_s, cancellation)
             if task.sizes is not None and isinstance(call, Infer):
                 answer = yield from self.regions.infer(server, call, attempt, task.sizes)
             else:
                 answer = yield Send(server.index, call, attempt)
         except InferenceError as error:
-            if isinstance(error, AbandonedError):
+            outcome, reason = type(error).__name__, str(error)
+            if isinstance(error, AbandonedError) or (hurried and isinstance(error, DeadlineError)):
                 server.circuit(model).undecided()
             elif isinstance(error, _BAD_FOR_A_SERVER) or (task.known and isinstance(error, UnknownModelError)):
                 server.failed(model)
             else:
                 server.answered(model)
-            self._tell(task, server, number, type(error).__name__, began_s, str(error), trace_id)
             raise
         except BaseException:  # the flow was closed, or its asyncio task cancelled
+            outcome = AbandonedError.__name__
             server.circuit(model).undecided()
             raise
         else:
             server.answered(model)
-            self._tell(task, server, number, OK, began_s, "", trace_id)
             return answer
         finally:
             server.end()
+            self._tell(task, server, number, outcome, began_s, reason, trace_id)
 
     def _prepare(self, task: Task, now_s: float, cancellation: Cancellation | None) -> tuple[Call, Attempt, str]:
         left_s = task.deadline_s - now_s
@@ -142,8 +152,10 @@ class Caller:
         give_up = (Cancellation(), Cancellation())
 
         def second() -> Flow[Any] | None:
+            if not self._budget.take_out():
+                return None
             other, _ = choose(self.servers, task.subject.model, self._settings, avoid=server)
-            if other is None or not self._budget.take_out():
+            if other is None:
                 return None
             return self._once(task, other, number, give_up[1])
 
@@ -162,15 +174,15 @@ class Caller:
         while True:
             if task.cancellation:
                 task.cancellation.check()
+            left_s = task.deadline_s - self._clock.now()
+            if left_s <= 0:
+                raise self._too_late(task, servers, last) from (last[1] if last else None)
             server, wait_s = choose(servers, model, self._settings, last[0] if last else None)
             if server is not None:
                 return server
             if not breaker.wait:
                 what = f"the last {breaker.failures} requests or more for {model!r} failed at {_names(servers)}"
                 raise CircuitOpenError(f"{what}; not sent, the next is let through in {wait_s:.1f} s")
-            left_s = task.deadline_s - self._clock.now()
-            if left_s <= 0:
-                raise self._too_late(task, servers, last) from (last[1] if last else None)
             yield Pause(min(left_s, wait_s + self._clock.random() * breaker.spread_s), task.cancellation)
 
     def _too_late(

@@ -33,8 +33,7 @@ class Circuit:
     def after_fork(self) -> None:
         """A lock that nobody holds; whoever was trying is in the parent."""
         self._lock = threading.Lock()
-        if self._state == "half_open":
-            self._state = "open"
+        self._reopen()
 
     def admit(self, now_s: float) -> float:
         """0 if a request may go now, which makes it the one to try if the circuit was open; else how many seconds it
@@ -42,9 +41,10 @@ class Circuit:
         with self._lock:
             if self._state == "closed":
                 return 0.0
-            if self._state == "half_open" or now_s < self._opens_at_s:
-                return max(0.001, self._opens_at_s - now_s)
-            self._state = "half_open"
+            if now_s < self._opens_at_s:
+                return self._opens_at_s - now_s if self._state == "open" else 0.001
+            # Should whoever tries never say what became of it, another one may after the longest time.
+            self._state, self._opens_at_s = "half_open", now_s + self._settings.longest_open_s
             return 0.0
 
     def succeeded(self) -> bool:
@@ -70,8 +70,11 @@ class Circuit:
     def undecided(self) -> None:
         """A request ended without saying anything about the server: it was cancelled. The next one may try."""
         with self._lock:
-            if self._state == "half_open":
-                self._state = "open"
+            self._reopen()
+
+    def _reopen(self) -> None:
+        if self._state == "half_open":
+            self._state, self._opens_at_s = "open", 0.0
 
 
 class Budget:

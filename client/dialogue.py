@@ -142,7 +142,7 @@ class Dialogue:
 
     def pick(self, model: str, options: Options) -> Flow[Server]:
         """A server for a sequence, whose requests must all go to the same one."""
-        return (yield from self._caller.admitted(self._task(Ask("metadata", model), options)))
+        return (yield from self._caller.picked(self._task(Ask("metadata", model), options)))
 
     def close(self) -> Flow[None]:
         """Gives back what the servers keep for this client."""

@@ -51,7 +51,7 @@ class Breaker:
     failures: int = 5
     open_s: float = 0.5
     longest_open_s: float = 4.0
-    spread_s: float = 0.5
+    spread_s: float = 1.0
     wait: bool = True
 
     def __post_init__(self) -> None:

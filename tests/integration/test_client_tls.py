@@ -155,7 +155,7 @@ def test_plain_text_where_tls_is_spoken_and_the_reverse(
     with encrypted(talking, protocol, authority.issue_cert("127.0.0.1")) as url, pytest.raises(InferenceError):
         ask(url.replace("s://", "://"), ONCE)
     plain = talking.grpc_url if protocol == "grpc" else talking.http_url
-    with pytest.raises(UnreachableError, match="no encrypted connection to|no server answers at"):
+    with pytest.raises(UnreachableError, match=r"no encrypted connection to|no server answers at"):
         ask(f"{protocol}s://{plain}", settings(ca_file=ca_file))
 
 
