@@ -10,6 +10,7 @@ import logging
 from typing import Final, NamedTuple
 
 _LOG: Final = logging.getLogger("trident.client")
+_LOG.addHandler(logging.NullHandler())  # silent, unless the program logs
 OK: Final = "ok"
 
 
