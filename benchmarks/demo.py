@@ -164,15 +164,15 @@ def readme_table(benchmark: Benchmark) -> str:
             percent(row.retention),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, "", claims_table(benchmark)])
+    return "\n".join([*lines, "", claims_table(benchmark, " with server and load generator on the same ones")])
 
 
-def claims_table(benchmark: Benchmark) -> str:
-    """Where it was measured, and a row for each claim."""
+def claims_table(benchmark: Benchmark, how: str = "") -> str:
+    """Where it was measured, and `how`; then a row for each claim."""
     machine = benchmark.machine
     lines = [
-        f"Measured on {benchmark.created_at[:10]}: {machine.cpu_model}, {machine.cores} cores with server and load "
-        f"generator on the same ones, {', '.join(machine.isa_flags)}.",
+        f"Measured on {benchmark.created_at[:10]}: {machine.cpu_model}, {machine.cores} cores{how}, "
+        f"{', '.join(machine.isa_flags)}.",
         "",
         "| claim | value | 95% interval | target | holds |",
         "| --- | --- | --- | --- | --- |",
@@ -180,7 +180,8 @@ def claims_table(benchmark: Benchmark) -> str:
     for c in benchmark.claims:
         bound = f"{'at least' if c.better == 'higher' else 'at most'} {c.target:g}" if c.target is not None else "-"
         interval = f"{c.ci95[0]:.3g} to {c.ci95[1]:.3g}" if c.ci95[0] < c.ci95[1] else "-"
-        lines.append(f"| {c.id} ({c.unit}) | {c.value:.3g} | {interval} | {bound} | {'yes' if c.holds else '**no**'} |")
+        holds = "-" if c.target is None else "yes" if c.holds else "**no**"
+        lines.append(f"| {c.id} ({c.unit}) | {c.value:.3g} | {interval} | {bound} | {holds} |")
     return "\n".join(lines)
 
 

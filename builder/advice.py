@@ -1,10 +1,21 @@
-"""What to expect of INT8 on a CPU, from the instructions that it has; said before anything is built."""
+"""What to expect of INT8 on a CPU, said before anything is built, and what to try when it lost too much."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import Final
 
 VNNI = {"avx512_vnni", "avx_vnni"}
+# Variant -> those that quantize more gently in the same runtime, each with what it does.
+GENTLER: Final = {
+    "onnx_int8_static": {
+        "onnx_int8_mixed": "keeps the worst layers in float", "onnx_int8_smooth": "is for transformers"
+    },
+    "onnx_int8_dynamic": {"onnx_int8_weights": "computes in float"},
+    "openvino_int8": {
+        "openvino_int8_mixed": "keeps the worst layers in float", "openvino_int8_smooth": "is for transformers"
+    },
+}  # fmt: skip
 
 
 def int8_advice(isa_flags: Iterable[str]) -> tuple[str, ...]:
@@ -30,3 +41,9 @@ def int8_advice(isa_flags: Iterable[str]) -> tuple[str, ...]:
     )
     elsewhere = "speed on another CPU can differ in either direction: measure where you serve"
     return speed, safety, elsewhere
+
+
+def gentler(variant: str, asked: Collection[str]) -> str:
+    """What else to try for a variant that lost too much, as the end of a sentence: empty if all are `asked` for."""
+    found = [f"{name} {what}" for name, what in GENTLER.get(variant, {}).items() if name not in asked]
+    return f"; try `variants`: {', '.join(found)}" if found else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from builder.advice import int8_advice
+from builder.advice import gentler, int8_advice
 from builder.artifact import FILES
 from builder.errors import PublishError
 from builder.keys import Keys, make_keys
@@ -277,6 +277,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         if gate.undecided:
             low, high = (100 * bound for bound in gate.ci95)
             reason += f"; undecided: the 95% interval is {low:.2f} to {high:.2f}, more evaluation samples would tell"
+        reason += gentler(recipe.variant, spec.variants)
         return row.model_copy(update={"status": "rejected", "reason": reason})
     package = Package(
         triton_name=name,

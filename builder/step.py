@@ -8,6 +8,7 @@ import errno
 import json
 import os
 import shutil
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,7 @@ def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifac
     partial = cache / f".{key[:32]}.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    started = time.monotonic()
     try:
         before = hash_files(source.files)
         step(source, partial)
@@ -130,6 +132,8 @@ def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifac
         while True:
             try:
                 partial.rename(folder)
+                # Into the log of the build: what it took, and that it need not be done again.
+                print(f"   {step.name}: made {folder.name} in {time.monotonic() - started:.1f} s")
                 return _result(step, source, folder, key, sha256)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):

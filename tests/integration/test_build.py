@@ -241,6 +241,7 @@ def test_a_variant_below_its_gate_is_a_row_and_keeps_the_older_version(tmp_path:
     rows = build([spec], _options(tmp_path), Listener()).models[0].rows
     assert [row.status for row in rows] == ["published", "rejected"]
     assert "points of top1, 0 are allowed" in rows[1].reason
+    assert "try `variants`: openvino_int8_mixed keeps the worst layers in float" in rows[1].reason
     repository = Repository.at(tmp_path / "repository")
     assert repository.versions("tiny_openvino_int8") == [1]
     retire = BuildOptions(tmp_path / "repository", tmp_path / "artifacts", retire=True)

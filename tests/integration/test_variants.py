@@ -12,10 +12,11 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
-from builder.advice import int8_advice
+from builder.advice import GENTLER, gentler, int8_advice
 from builder.artifact import Artifact
 from builder.build import BuildOptions, Listener, build
 from builder.graph import graph_facts, parameter_count
+from builder.recipes import RECIPES
 from builder.source import load_torch, source_artifact
 from builder.spec import DEFAULT_VARIANTS
 from builder.spec_file import load_spec
@@ -116,6 +117,16 @@ def test_advice_follows_the_flags() -> None:
     assert "VNNI instructions: four" in int8_advice(["avx2", "avx_vnni"])[0]
     assert "no VNNI" in int8_advice(["avx2"])[0]
     assert "neither" in int8_advice([])[0]
+
+
+def test_a_rejected_variant_names_what_else_to_try_in_its_runtime() -> None:
+    assert all({name, *others} <= RECIPES.keys() for name, others in GENTLER.items())
+    assert gentler("openvino_int8", ["openvino_int8"]) == (
+        "; try `variants`: openvino_int8_mixed keeps the worst layers in float, "
+        "openvino_int8_smooth is for transformers"
+    )
+    assert "mixed" not in gentler("openvino_int8", ["openvino_int8", "openvino_int8_mixed"])
+    assert gentler("onnx_fp32", []) == ""
 
 
 def test_pruning_takes_the_smallest_weights_of_the_whole_network(tmp_path: Path) -> None:
