@@ -77,16 +77,16 @@ class Tls:
     are this client's own, for mutual TLS; `server_name` is what the server's certificate must be for, if not its host.
     All files are PEM."""
 
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
+    ca_file: Path | str | None = None
+    certificate_file: Path | str | None = None
+    key_file: Path | str | None = None
     server_name: str = ""
 
     def __post_init__(self) -> None:
         both = (self.certificate_file is None) == (self.key_file is None)
         _need(both, "Tls.certificate_file and Tls.key_file belong together; give both or neither")
-        for file in filter(None, (self.ca_file, self.certificate_file, self.key_file)):
-            _need(Path(file).is_file(), f"{file} does not exist; Tls needs it as a PEM file")
+        for file in (self.ca_file, self.certificate_file, self.key_file):
+            _need(not file or Path(file).is_file(), f"{file} does not exist; Tls needs it as a PEM file")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ sync and the async transport share them."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import grpc
@@ -70,7 +71,7 @@ def credentials(tls: Tls | None) -> grpc.ChannelCredentials:
     tls_context(tls)  # gRPC itself would only say that nobody answers
     tls = tls or Tls()
     ca, key, certificate = (
-        file.read_bytes() if file else None for file in (tls.ca_file, tls.key_file, tls.certificate_file)
+        Path(file).read_bytes() if file else None for file in (tls.ca_file, tls.key_file, tls.certificate_file)
     )
     return grpc.ssl_channel_credentials(ca, key, certificate)
 

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 from tritonclient.grpc import model_config_pb2 as triton
 
 from server.options import ServeOptions
@@ -96,13 +99,29 @@ def python_model(
     return config
 
 
+def fashion() -> onnx.GraphProto:
+    """What docs/client.md asks for: the shapes of the example, `image` `[N, 1, 28, 28]` to `logits` `[N, 10]`."""
+    floats = onnx.TensorProto.FLOAT
+    return helper.make_graph(
+        [
+            helper.make_node("Flatten", ["image"], ["flat"], axis=1),
+            helper.make_node("MatMul", ["flat", "weights"], ["logits"]),
+        ],
+        "fashion",
+        [helper.make_tensor_value_info("image", floats, ["N", 1, 28, 28])],
+        [helper.make_tensor_value_info("logits", floats, ["N", 10])],
+        [numpy_helper.from_array(np.ones((784, 10), np.float32), "weights")],
+    )
+
+
 def write_python(repository: Path, config: triton.ModelConfig, code: str) -> None:
     """Puts it into a repository."""
     write_files(repository, config, lambda folder: (folder / "model.py").write_text(IMPORTS + code) and None)
 
 
 def write_all(repository: Path) -> None:
-    """`slow`, `count`, `sum`, `upper`, `terms`, `long` (602 KB there and back) and `digits` with preprocessing."""
+    """`slow`, `count`, `sum`, `upper`, `terms`, `long` (602 KB there and back) `digits` with preprocessing,
+    and the model of docs/client.md."""
     floats, ints, texts = triton.TYPE_FP32, triton.TYPE_INT32, triton.TYPE_STRING
     write_python(repository, python_model("slow", (floats, [1]), (floats, [1])), SLOW)
     count = python_model("count", (ints, [1]), (ints, [1]))
@@ -126,6 +145,7 @@ def write_all(repository: Path) -> None:
         "trident.preprocess": image,
     }
     write_model(repository, "digits", digits(WEIGHTS), parameters)
+    write_model(repository, "fashion_openvino_int8", fashion(), {})
 
 
 @pytest.fixture(scope="session")

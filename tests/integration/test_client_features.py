@@ -63,7 +63,7 @@ def right(client: InferenceClient, i: int) -> bool:
 
 def test_a_server_that_is_there_is_live(client: InferenceClient) -> None:
     assert client.is_live()
-    assert {row.model for row in client.served()} == {"slow", "count", "sum", "upper", "terms", "long", "digits"}
+    assert {"slow", "count", "sum", "upper", "terms", "long", "digits"} < {row.model for row in client.served()}
 
 
 def test_texts_go_and_come(client: InferenceClient) -> None:
