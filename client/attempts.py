@@ -75,7 +75,7 @@ class Caller:
                 raise self._too_late(task, [server], last) from error
             except InferenceError as error:
                 last = (server, error)
-                wait_s = self._wait_s(task, server, number, error)
+                wait_s = self._wait_s(task, number, error)
                 if wait_s is None:
                     raise
             yield Pause(wait_s, task.cancellation)
@@ -191,10 +191,11 @@ class Caller:
         late = f"the server at {_names(servers)} did not answer within {task.timeout_s:g} s"
         return DeadlineError(f"{late}; an attempt before failed: {last[1]}" if last else late)
 
-    def _wait_s(self, task: Task, server: Server, number: int, error: InferenceError) -> float | None:
+    def _wait_s(self, task: Task, number: int, error: InferenceError) -> float | None:
         """How long to wait before the next attempt; None if there must be none."""
         retry = self._settings.retry
-        if number >= (retry.attempts if server.met else retry.attempts_unmet) or not _may_repeat(task, error):
+        met = any(each.met for each in self.servers)
+        if number >= (retry.attempts if met else retry.attempts_unmet) or not _may_repeat(task, error):
             return None
         asked_s = error.retry_after_s if isinstance(error, OverloadedError) else 0.0
         longest_s = min(retry.longest_wait_s, retry.first_wait_s * 2.0 ** (number - 1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -20,7 +19,6 @@ from client.counters import ModelStatistics, ServedVersion, parse_served, parse_
 from client.errors import (
     AnswerError,
     RefusedError,
-    SequenceError,
     SignatureError,
     UnknownModelError,
     UnsupportedError,
@@ -249,34 +247,6 @@ class Dialogue:
         return UnknownModelError(
             f"the server at {where} does not serve {wanted_}: {error}; `trident status` lists what is served"
         )
-
-
-class SequenceState:
-    """A sequence under way: its number, its server, and what came of it. For one thread at a time."""
-
-    def __init__(self, dialogue: Dialogue, model: str, options: Options) -> None:
-        self._dialogue = dialogue
-        self._model = model
-        self._options = options
-        self._id = secrets.randbits(62) + 1
-        self._server: Server | None = None
-        self._state: str = "new"
-
-    def infer(self, inputs: Arrays | NDArray[np.generic], outputs: tuple[str, ...] | None, last: bool) -> Flow[Arrays]:
-        """The next request of the sequence. Raises SequenceError after a failure, or after the last one."""
-        if self._state in ("failed", "ended"):
-            raise SequenceError(f"the sequence to model {self._model!r} has {self._state}; begin a new one")
-        if self._server is None:
-            self._server = yield from self._dialogue.pick(self._model, self._options)
-        part = SequencePart(self._id, self._state == "new", last)
-        before, self._state = self._state, "failed"
-        try:
-            answer = yield from self._dialogue.infer(self._model, inputs, outputs, self._options, part, self._server)
-        except SignatureError:
-            self._state = before  # nothing was sent
-            raise
-        self._state = "ended" if last else "under way"
-        return answer
 
 
 def _parsed(metadata: object, config: object) -> ModelMetadata:

@@ -68,8 +68,8 @@ def describe(event: Event) -> str:
 
 
 def log_event(event: Event) -> None:
-    """Logs failures and breakers as warnings, all else for debugging."""
-    fine = not isinstance(event, BreakerChanged) and event.outcome == OK
+    """Logs failures and breakers as warnings, all else, and what the caller gave up itself, for debugging."""
+    fine = not isinstance(event, BreakerChanged) and event.outcome in (OK, "AbandonedError")
     level = logging.DEBUG if fine else logging.WARNING
     if _LOG.isEnabledFor(level):
         plain = event._asdict()

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from client.address import ProtocolName, parse_endpoints
 from client.calls import Ask
 from client.counters import ModelStatistics, ServedVersion
-from client.dialogue import Dialogue, SequenceState
+from client.dialogue import Dialogue
 from client.drive_async import AsyncDriver
 from client.metadata import ModelMetadata
+from client.sequence import SequenceState
 from client.settings import Options, Settings
 from client.transport import AsyncTransport, open_async_transport
 from core.errors import InputError

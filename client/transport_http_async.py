@@ -9,6 +9,7 @@ from typing import NoReturn, cast
 
 import aiohttp
 from aiohttp import http_exceptions
+from yarl import URL
 
 from client.address import Endpoint
 from client.calls import Answer, Ask, Attempt, Call, Infer
@@ -68,7 +69,7 @@ class AsyncHttpTransport:
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse:
         scheme = "https" if self._endpoint.tls else "http"
-        url = f"{scheme}://{self._endpoint.address}{request.path}"
+        url = URL(f"{scheme}://{self._endpoint.address}{request.path}", encoded=True)
         most = self._settings.max_answer_bytes
         async with self._opened().request(
             request.method,
