@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from client.breaker import Budget
 from client.calls import Attempt, Call, Infer
@@ -24,14 +23,13 @@ from client.servers import Server, choose
 from client.settings import Settings
 from client.shared import Regions
 from client.steps import Flow, Pause, Race, Send
-from client.tracing import child_of, trace_id_of
-from core.errors import InferenceError
+from client.tracing import TRACEPARENT, child_of, trace_id_of
+from core.errors import InferenceError, InputError
 
 _BAD_FOR_A_SERVER: Final = (UnreachableError, OverloadedError, DeadlineError)
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A call and the terms on which it is made. `known`: the server had the model a moment ago, so that "unknown model"
     means that it is just being loaded. `safe`: a second run does no harm. `only`: no other server will do. `sizes` are
     the bytes of the outputs that may go through shared memory."""
@@ -56,6 +54,7 @@ class Caller:
         self._settings = settings
         self._clock = settings.clock
         self._budget = Budget(settings.retry)
+        self._headers = tuple((name.lower(), value) for name, value in settings.headers.items())
         self.regions = Regions()
 
     def call(self, task: Task) -> Flow[Any]:
@@ -82,15 +81,13 @@ class Caller:
 
     def once(self, task: Task, server: Server) -> Flow[Any]:
         """The answer of one server to one attempt, whatever its circuit says, and without any effect on it."""
-        call, attempt, _ = self._prepare(task, self._clock.now(), task.cancellation)
-        return (yield Send(server.index, call, attempt))
+        return (yield Send(server.index, task.call, self._attempt(task, self._clock.now(), task.cancellation)))
 
     def ready_to_send(self, task: Task) -> Flow[tuple[int, Infer, Attempt]]:
         """What a stream needs: the number of its server, the call, and the attempt's terms."""
         server = yield from self.picked(task)
-        call, attempt, _ = self._prepare(task, self._clock.now(), task.cancellation)
-        assert isinstance(call, Infer)
-        return server.index, call, attempt
+        assert isinstance(task.call, Infer)
+        return server.index, task.call, self._attempt(task, self._clock.now(), task.cancellation)
 
     def picked(self, task: Task) -> Flow[Server]:
         """A server for what is to follow; that is not the try of a half-open circuit."""
@@ -100,53 +97,57 @@ class Caller:
 
     def _once(self, task: Task, server: Server, number: int, cancellation: Cancellation | None) -> Flow[Any]:
         """One attempt, its outcome told to the server's circuit and to the observers."""
-        model = task.subject.model
+        circuit = server.circuit(task.subject.model)
         began_s = self._clock.now()
-        # With little time left, having waited before, running out of it says nothing about the server.
-        hurried = task.deadline_s - began_s < task.timeout_s / 2
-        outcome, reason, trace_id = OK, "", ""
+        outcome, reason = OK, ""
         server.begin()
         try:
-            call, attempt, trace_id = self._prepare(task, began_s, cancellation)
-            if task.sizes is not None and isinstance(call, Infer):
-                answer = yield from self.regions.infer(server, call, attempt, task.sizes)
+            attempt = self._attempt(task, began_s, cancellation)
+            if task.sizes is not None and isinstance(task.call, Infer):
+                answer = yield from self.regions.infer(server, task.call, attempt, task.sizes)
             else:
-                answer = yield Send(server.index, call, attempt)
+                answer = yield Send(server.index, task.call, attempt)
         except InferenceError as error:
             outcome, reason = type(error).__name__, str(error)
+            # With little time left, having waited before, running out of it says nothing about the server.
+            hurried = task.deadline_s - began_s < task.timeout_s / 2
             if isinstance(error, AbandonedError) or (hurried and isinstance(error, DeadlineError)):
-                server.circuit(model).undecided()
+                circuit.undecided()
             elif isinstance(error, _BAD_FOR_A_SERVER) or (task.known and isinstance(error, UnknownModelError)):
-                server.failed(model)
+                server.failed(circuit)
             else:
-                server.answered(model)
+                server.answered(circuit)
             raise
         except BaseException:  # the flow was closed, or its asyncio task cancelled
             outcome = AbandonedError.__name__
-            server.circuit(model).undecided()
+            circuit.undecided()
             raise
         else:
-            server.answered(model)
+            server.answered(circuit)
             return answer
         finally:
             server.end()
-            self._tell(task, server, number, outcome, began_s, reason, trace_id)
+            if self._settings.observers:
+                self._tell(task, server, number, outcome, began_s, reason)
 
-    def _prepare(self, task: Task, now_s: float, cancellation: Cancellation | None) -> tuple[Call, Attempt, str]:
+    def _attempt(self, task: Task, now_s: float, cancellation: Cancellation | None) -> Attempt:
+        """The terms of an attempt. Raises DeadlineError if no time is left."""
         left_s = task.deadline_s - now_s
         if left_s <= 0:
             raise DeadlineError("no time is left")
-        headers = [(name.lower(), value) for name, value in self._settings.headers.items()]
+        headers = self._headers
+        if self._settings.token is not None:
+            headers = (*headers, ("authorization", f"Bearer {self._token()}"))
+        if task.traceparent:
+            headers = (*headers, (TRACEPARENT, child_of(task.traceparent)))
+        return Attempt(left_s, headers, cancellation)
+
+    def _token(self) -> str:
         token = self._settings.token
-        if token is not None:
-            headers.append(("authorization", f"Bearer {token if isinstance(token, str) else token()}"))
-        traceparent = child_of(task.traceparent) if task.traceparent else None
-        if traceparent:
-            headers.append(("traceparent", traceparent))
-        call = task.call
-        if isinstance(call, Infer):
-            call = replace(call, timeout_us=max(1, int(left_s * 1e6)))
-        return call, Attempt(left_s, tuple(headers), cancellation), trace_id_of(traceparent)
+        value = token() if callable(token) else str(token)
+        if not value.isprintable():
+            raise InputError("the token has a line break or another control character in it; strip it")
+        return value
 
     def _hedged(self, task: Task, server: Server, number: int, after_s: float) -> Flow[Any]:
         give_up = (Cancellation(), Cancellation())
@@ -168,7 +169,7 @@ class Caller:
     def admitted(self, task: Task, last: tuple[Server, InferenceError] | None = None) -> Flow[Server]:
         """The server for the next attempt, waited for if all circuits are open. Raises DeadlineError if that takes too
         long."""
-        servers = [task.only] if task.only else self.servers
+        servers: Sequence[Server] = (task.only,) if task.only else self.servers
         breaker = self._settings.breaker
         model = task.subject.model
         while True:
@@ -204,11 +205,9 @@ class Caller:
             return None
         return wait_s
 
-    def _tell(
-        self, task: Task, server: Server, number: int, outcome: str, began_s: float, reason: str, trace_id: str
-    ) -> None:
+    def _tell(self, task: Task, server: Server, number: int, outcome: str, began_s: float, reason: str) -> None:
         request_id = task.call.request_id if isinstance(task.call, Infer) else ""
-        seconds = self._clock.now() - began_s
+        seconds, trace_id = self._clock.now() - began_s, trace_id_of(task.traceparent)
         event = AttemptEnded(task.subject, server.name, number, outcome, seconds, reason, request_id, trace_id)
         for observer in self._settings.observers:
             observer(event)

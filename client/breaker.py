@@ -16,7 +16,8 @@ class Circuit:
     """One model at one server. Closed, it lets everything through. After some failures in a row it opens for a while.
     Then it is half open: one request may try, and its fate closes the circuit or opens it for twice as long."""
 
-    def __init__(self, settings: Breaker) -> None:
+    def __init__(self, settings: Breaker, model: str = "") -> None:
+        self.model = model
         self._settings = settings
         self._failures = 0
         self._open_s = settings.open_s
@@ -38,6 +39,8 @@ class Circuit:
     def admit(self, now_s: float) -> float:
         """0 if a request may go now, which makes it the one to try if the circuit was open; else how many seconds it
         should wait at least (0.001 if another one is trying right now)."""
+        if self.state == "closed":
+            return 0.0
         with self._lock:
             if self._state == "closed":
                 return 0.0

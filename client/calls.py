@@ -1,10 +1,13 @@
-"""What crosses the seam between a client and a transport, as values: calls out, answers back."""
+"""What crosses the seam between a client and a transport, as values: calls out, answers back.
+
+Named tuples, and not frozen dataclasses as elsewhere: every request makes some, and these take a third of the time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
 from client.cancellation import Cancellation
 from client.settings import Parameter
@@ -22,8 +25,7 @@ class Region(NamedTuple):
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A question about the server or a model, or an order about a region. Its answer is decoded JSON, spelled alike by
     both protocols; for `live` and `ready` it is true or false. `version` "" is the one that the server picks."""
 
@@ -41,6 +43,10 @@ class Place(NamedTuple):
     size: int
 
 
+NOTHING: Final[Mapping[str, Parameter]] = MappingProxyType({})
+NOWHERE: Final[Mapping[str, Place]] = MappingProxyType({})
+
+
 class SequencePart(NamedTuple):
     """A request's place in a sequence."""
 
@@ -49,10 +55,9 @@ class SequencePart(NamedTuple):
     end: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Infer:
+class Infer(NamedTuple):
     """One request for inference, whose inputs fit the model. Tensors named in `placed` and `placed_outputs` go through
-    shared memory. `timeout_us`: how long the server may keep it in its queue; 0 for no limit."""
+    shared memory."""
 
     model: str
     inputs: Arrays
@@ -60,12 +65,11 @@ class Infer:
     version: str = ""
     request_id: str = ""
     priority: int = 0
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    parameters: Mapping[str, Parameter] = NOTHING
     sequence: SequencePart | None = None
-    timeout_us: int = 0
     binary: bool = True
-    placed: Mapping[str, Place] = field(default_factory=dict)
-    placed_outputs: Mapping[str, Place] = field(default_factory=dict)
+    placed: Mapping[str, Place] = NOWHERE
+    placed_outputs: Mapping[str, Place] = NOWHERE
 
 
 Call = Ask | Infer

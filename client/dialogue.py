@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -95,16 +94,15 @@ class Dialogue:
         """See `InferenceClient.infer`; for a request of a sequence, to the `only` server that has its state."""
         task = self._task(Ask("metadata", model, options.version), options, only)
         outcome, reason = OK, ""
-        began_s = self.settings.clock.now()
         try:
             metadata = yield from self._known_metadata(task)
-            task = replace(task, subject=self._subject(model, metadata))
+            if metadata.variant != task.subject.variant:
+                task = task._replace(subject=self._subject(model, metadata))
             given, asked = self._fitting(metadata, inputs, outputs, sequence)
             call = self._call(model, given, asked, options, sequence)
+            task = task._replace(call=call, known=True, safe=options.retry and sequence is None)
             try:
-                answers = yield from self._parts(
-                    replace(task, call=call, safe=options.retry and not sequence), metadata
-                )
+                answers = yield from self._parts(task, call, metadata)
             except UnknownModelError as error:
                 raise self._unknown(model, options.version, error) from error
             except RefusedError as error:
@@ -117,11 +115,8 @@ class Dialogue:
             outcome, reason = type(error).__name__, str(error)
             raise
         finally:
-            seconds = self.settings.clock.now() - began_s
-            trace_id = trace_id_of(task.traceparent)
-            ended = RequestEnded(task.subject, outcome, seconds, reason, options.request_id, trace_id)
-            for observer in self.settings.observers:
-                observer(ended)
+            if self.settings.observers:
+                self._tell(task, outcome, reason, options)
 
     def open_stream(
         self,
@@ -135,7 +130,7 @@ class Dialogue:
         metadata = yield from self._known_metadata(task)
         given, asked = self._fitting(metadata, inputs, outputs, None, stream=True)
         (part,) = split(given, metadata)
-        task = replace(task, call=self._call(model, part, asked, options, None))
+        task = task._replace(call=self._call(model, part, asked, options, None))
         return (yield from self._caller.ready_to_send(task))
 
     def pick(self, model: str, options: Options) -> Flow[Server]:
@@ -146,25 +141,28 @@ class Dialogue:
         """Gives back what the servers keep for this client."""
         yield from self._caller.regions.end(self.servers, Attempt(1.0))
 
-    def _parts(self, task: Task, metadata: ModelMetadata) -> Flow[list[Arrays]]:
+    def _parts(self, task: Task, call: Infer, metadata: ModelMetadata) -> Flow[list[Arrays]]:
         """The answers to a request that is split if the model takes no batch that large."""
-        assert isinstance(task.call, Infer)
-        call = task.call
-        tasks = [
-            replace(task, call=replace(call, inputs=part), known=True, sizes=self._sizes(metadata, call.outputs, part))
-            for part in split(call.inputs, metadata)
-        ]
+        parts = [call._replace(inputs=part) for part in split(call.inputs, metadata)]
+        tasks = [task._replace(call=part, sizes=self._sizes(metadata, part)) for part in parts]
         if len(tasks) == 1:
             return [(yield from self._caller.call(tasks[0])).outputs]
         give_up = Cancellation()
         chained = task.cancellation.calling(give_up.cancel) if task.cancellation else contextlib.nullcontext()
         with chained:
-            flows = tuple(self._caller.call(replace(one, cancellation=give_up)) for one in tasks)
+            flows = tuple(self._caller.call(one._replace(cancellation=give_up)) for one in tasks)
             answers = yield Together(flows, give_up)
         return [answer.outputs for answer in answers]
 
-    def _sizes(self, metadata: ModelMetadata, outputs: tuple[str, ...], part: Arrays) -> dict[str, int] | None:
-        return output_sizes(metadata, outputs, part) if self.settings.shared_memory else None
+    def _tell(self, task: Task, outcome: str, reason: str, options: Options) -> None:
+        seconds = self.settings.clock.now() - task.deadline_s + task.timeout_s
+        trace_id = trace_id_of(task.traceparent)
+        ended = RequestEnded(task.subject, outcome, seconds, reason, options.request_id, trace_id)
+        for observer in self.settings.observers:
+            observer(ended)
+
+    def _sizes(self, metadata: ModelMetadata, part: Infer) -> dict[str, int] | None:
+        return output_sizes(metadata, part.outputs, part.inputs) if self.settings.shared_memory else None
 
     def _fitting(
         self,
@@ -226,7 +224,7 @@ class Dialogue:
             raise self._unknown(model, version, error) from error
         config: object = {}
         with contextlib.suppress(UnknownModelError, UnsupportedError):  # an extension that not every server has
-            config = yield from self._caller.call(replace(task, call=Ask("config", model, version)))
+            config = yield from self._caller.call(task._replace(call=Ask("config", model, version)))
         if self._binary is None:
             self._binary = self.servers[0].endpoint.protocol == "grpc" or (yield from self._takes_binary(task))
         found = _parsed(metadata, config)
@@ -235,7 +233,7 @@ class Dialogue:
 
     def _takes_binary(self, task: Task) -> Flow[bool]:
         try:
-            server = _checked(_WireServer, (yield from self._caller.call(replace(task, call=Ask("server")))))
+            server = _checked(_WireServer, (yield from self._caller.call(task._replace(call=Ask("server")))))
         except (UnknownModelError, UnsupportedError):
             return False
         return _BINARY in server.extensions

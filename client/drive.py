@@ -52,10 +52,11 @@ class Driver:
             pool.shutdown(wait=False)
 
     def _do(self, step: Step) -> Any:
+        if type(step) is Send:  # nearly all are
+            server, call, attempt = step
+            transport = self._transports[server]
+            return transport.infer(call, attempt) if isinstance(call, Infer) else transport.ask(call, attempt)
         match step:
-            case Send(server, call, attempt):
-                transport = self._transports[server]
-                return transport.infer(call, attempt) if isinstance(call, Infer) else transport.ask(call, attempt)
             case Pause(seconds, None):
                 self._clock.sleep(seconds)
             case Pause(seconds, cancellation):

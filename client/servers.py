@@ -37,7 +37,7 @@ class Server:
         found = self._circuits.get(model)
         if found is None:
             with self._lock:
-                found = self._circuits.setdefault(model, Circuit(self._settings.breaker))
+                found = self._circuits.setdefault(model, Circuit(self._settings.breaker, model))
         return found
 
     def begin(self) -> None:
@@ -50,24 +50,28 @@ class Server:
         with self._lock:
             self.under_way -= 1
 
-    def answered(self, model: str) -> None:
+    def answered(self, circuit: Circuit) -> None:
         """It gave an answer, if only an error of the request's own."""
         self.met = True
-        if self.circuit(model).succeeded():
-            self._tell(model, "closed")
+        if circuit.succeeded():
+            self._tell(circuit, "closed")
 
-    def failed(self, model: str) -> None:
+    def failed(self, circuit: Circuit) -> None:
         """It gave none, or was too busy."""
-        if self.circuit(model).failed(self._settings.clock.now()):
-            self._tell(model, "open")
+        if circuit.failed(self._settings.clock.now()):
+            self._tell(circuit, "open")
 
-    def tried(self, model: str) -> None:
-        """The half-open circuit of a model lets a request try."""
-        self._tell(model, "half_open")
+    def admit(self, model: str, now_s: float) -> float:
+        """As `Circuit.admit`."""
+        circuit = self.circuit(model)
+        wait_s = circuit.admit(now_s)
+        if not wait_s and circuit.state == "half_open":
+            self._tell(circuit, "half_open")
+        return wait_s
 
-    def _tell(self, model: str, state: str) -> None:
+    def _tell(self, circuit: Circuit, state: str) -> None:
         for observer in self._settings.observers:
-            observer(BreakerChanged(self.name, model, state))
+            observer(BreakerChanged(self.name, circuit.model, state))
 
 
 def choose(
@@ -79,25 +83,24 @@ def choose(
     one to `avoid`, which failed a moment ago, only if there is no other. An open circuit whose time has come gets one
     request to try. As long as none ever answered, circuits are not heeded: there is nothing to spare.
     """
-    clock = settings.clock
+    if len(servers) == 1:
+        (server,) = servers
+        wait_s = server.admit(model, settings.clock.now()) if server.met else 0.0
+        return (None, wait_s) if wait_s else (server, 0.0)
     if not any(server.met for server in servers):
         return _least_busy(servers, avoid, settings), 0.0
     if healthy := [server for server in servers if server.circuit(model).state == "closed"]:
         return _least_busy(healthy, avoid, settings), 0.0
     waits_s = []
-    now_s = clock.now()
+    now_s = settings.clock.now()
     for server in servers:
-        if not (wait_s := server.circuit(model).admit(now_s)):
-            if server.circuit(model).state == "half_open":
-                server.tried(model)
+        if not (wait_s := server.admit(model, now_s)):
             return server, 0.0
         waits_s.append(wait_s)
     return None, min(waits_s)
 
 
 def _least_busy(servers: Sequence[Server], avoid: Server | None, settings: Settings) -> Server:
-    if len(servers) == 1:
-        return servers[0]
     others = [server for server in servers if server is not avoid]
     random = settings.clock.random
     return min(others or servers, key=lambda server: (server.under_way, random()))

@@ -129,6 +129,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         _need(self.max_answer_bytes > 0, "Settings.max_answer_bytes must be above 0")
+        clean = all(name.isprintable() and value.isprintable() for name, value in self.headers.items())
+        _need(clean, "Settings.headers must be free of line breaks and other control characters")
         _need(self.connections >= 1, "Settings.connections must be 1 or more")
         _need(self.compression in (None, "gzip", "deflate"), "Settings.compression must be 'gzip' or 'deflate'")
 

@@ -13,7 +13,7 @@ import re
 import secrets
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Final
@@ -65,8 +65,7 @@ class Regions:
         while True:
             held, fresh = yield from self._take(server, total, attempt)
             at = held.region.name
-            placed = replace(
-                call,
+            placed = call._replace(
                 placed={name: Place(at, *place) for name, place in places.items()},
                 placed_outputs={name: Place(at, *place) for name, place in output_places.items()},
             )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from client.calls import Attempt, Call
 from client.cancellation import Cancellation
@@ -14,8 +14,7 @@ from client.cancellation import Cancellation
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send a call to a server, by its number; comes back as its answer, or raises."""
 
     server: int
@@ -23,8 +22,7 @@ class Send:
     attempt: Attempt
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """Wait. Raises AbandonedError if it is cancelled meanwhile."""
 
     seconds: float

@@ -12,7 +12,8 @@ from typing import Final
 
 from core.errors import InputError
 
-_CURRENT: ContextVar[str | None] = ContextVar("traceparent", default=None)
+TRACEPARENT: Final = "traceparent"
+_CURRENT: ContextVar[str | None] = ContextVar(TRACEPARENT, default=None)
 _FORM: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 

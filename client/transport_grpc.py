@@ -66,12 +66,15 @@ class GrpcTransport:
 
     def infer(self, call: Infer, attempt: Attempt) -> Answer:
         """See `Transport.infer`."""
-        return decode(call, self._send("ModelInfer", encode(call), attempt))
+        return decode(call, self._send("ModelInfer", encode(call, attempt.timeout_s), attempt))
 
     def stream(self, call: Infer, attempt: Attempt) -> Iterator[Answer]:
         """See `Transport.stream`."""
         calling = self._stub.ModelStreamInfer(
-            iter([encode(call)]), timeout=attempt.timeout_s, metadata=attempt.headers, compression=self._compression
+            iter([encode(call, attempt.timeout_s)]),
+            timeout=attempt.timeout_s,
+            metadata=attempt.headers,
+            compression=self._compression,
         )
         cancelling = attempt.cancellation.calling(calling.cancel) if attempt.cancellation else contextlib.nullcontext()
         try:

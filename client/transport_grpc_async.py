@@ -44,12 +44,15 @@ class AsyncGrpcTransport:
 
     async def infer(self, call: Infer, attempt: Attempt) -> Answer:
         """See `AsyncTransport.infer`."""
-        return decode(call, await self._send("ModelInfer", encode(call), attempt))
+        return decode(call, await self._send("ModelInfer", encode(call, attempt.timeout_s), attempt))
 
     async def stream(self, call: Infer, attempt: Attempt) -> AsyncIterator[Answer]:
         """See `AsyncTransport.stream`."""
         calling = self._opened().ModelStreamInfer(
-            iter([encode(call)]), timeout=attempt.timeout_s, metadata=attempt.headers, compression=self._compression
+            iter([encode(call, attempt.timeout_s)]),
+            timeout=attempt.timeout_s,
+            metadata=attempt.headers,
+            compression=self._compression,
         )
         try:
             async for message in calling:

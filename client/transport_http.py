@@ -1,17 +1,15 @@
-"""HTTP on kept-alive connections of the standard library, one for each request under way."""
+"""HTTP on kept-alive connections, one for each request under way."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import io
-import select
-import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any, Final, NoReturn, cast
+from typing import NoReturn, cast
+
+import httptools
 
 from client.address import Endpoint
 from client.calls import Answer, Ask, Attempt, Call, Infer
@@ -24,11 +22,10 @@ from client.errors import (
     WrongProtocolError,
 )
 from client.forking import renew_after_fork
+from client.http_connection import Connection, CutOffError, SpeaksHttp2Error
 from client.settings import Settings
 from client.tls import tls_context
-from client.wire_http import HttpRequest, HttpResponse, decode, encode, too_large
-
-_HTTP2_SETTINGS: Final = "\x00\x00"  # how a gRPC server begins, where a status line should be
+from client.wire_http import HttpRequest, HttpResponse, decode, encode
 
 
 class HttpTransport:
@@ -39,7 +36,7 @@ class HttpTransport:
         self._settings = settings
         self._tls = tls_context(settings.tls) if endpoint.tls else None
         self._server_name = settings.tls.server_name if settings.tls else ""
-        self._idle: list[_Connection] = []
+        self._idle: list[Connection] = []
         self.after_fork()
         renew_after_fork(self)
 
@@ -71,7 +68,7 @@ class HttpTransport:
             connection.close()
 
     def _send(self, call: Call, attempt: Attempt) -> object:
-        request = encode(call, self._settings.compression)
+        request = encode(call, attempt.timeout_s, self._settings.compression)
         request.headers.update(attempt.headers)
         deadline_s = time.monotonic() + attempt.timeout_s
         if not self._free.acquire(timeout=attempt.timeout_s):
@@ -92,137 +89,25 @@ class HttpTransport:
             connection.close()
             if cancellation:
                 cancellation.check()
-            if not isinstance(error, OSError | http.client.HTTPException | ValueError):
+            if not isinstance(error, OSError | httptools.HttpParserError):
                 raise
             raise_ours(error, self._endpoint, attempt.timeout_s, connection.sent)
         if connection.reusable:
             with self._lock:
                 self._idle.append(connection)
+        else:
+            connection.close()
         return response
 
-    def _take(self) -> _Connection:
+    def _take(self) -> Connection:
         while True:
             with self._lock:
                 connection = self._idle.pop() if self._idle else None
             if connection is None:
-                return _Connection(self._endpoint, self._tls, self._server_name)
+                return Connection(self._endpoint.address, self._tls, self._server_name)
             if not connection.stale():
                 return connection
             connection.close()
-
-
-class _Connection:
-    """One connection, for one request at a time."""
-
-    def __init__(self, endpoint: Endpoint, tls: ssl.SSLContext | None, server_name: str) -> None:
-        self._address = endpoint.address
-        self._tls = tls
-        self._server_name = server_name or endpoint.address.host
-        self._connection: Any = http.client.HTTPConnection(*endpoint.address)
-        self._socket: _TimedSocket | None = None
-        self.sent = False
-        self.reusable = False
-
-    def exchange(self, request: HttpRequest, deadline_s: float, max_bytes: int) -> HttpResponse:
-        """Sends a request and reads the answer by a time of `time.monotonic`. Raises what the standard library does."""
-        connection = self._connection
-        self.sent = self.reusable = False
-        if self._socket is None:
-            self._socket = connection.sock = _TimedSocket(self._connect(deadline_s))
-        self._socket.deadline_s = deadline_s
-        self.sent = True
-        connection.request(request.method, request.path, request.body or None, request.headers)
-        response = connection.getresponse()
-        if (response.length or 0) > max_bytes:
-            raise too_large(response.length or 0, max_bytes)
-        body = response.read() if response.length is not None else response.read(max_bytes + 1)
-        if len(body) > max_bytes:
-            raise too_large(len(body), max_bytes)
-        self.reusable = response.isclosed() and connection.sock is not None
-        return HttpResponse(response.status, {name.lower(): value for name, value in response.getheaders()}, body)
-
-    def _connect(self, deadline_s: float) -> socket.socket:
-        left_s = deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        connected = socket.create_connection(self._address, left_s)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls is None:
-            return connected
-        try:
-            return self._tls.wrap_socket(connected, server_hostname=self._server_name)
-        except BaseException:
-            connected.close()
-            raise
-
-    def stale(self) -> bool:
-        """Whether the server has hung up, or sent what nobody asked for."""
-        poll = select.poll()
-        poll.register(self._connection.sock.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
-
-    def abort(self) -> None:
-        """Ends an exchange that another thread is in."""
-        if self._socket is not None:
-            self._socket.shutdown()
-
-    def close(self) -> None:
-        """Hangs up."""
-        if self._socket is not None:
-            self._socket.hang_up()
-
-
-class _TimedSocket:
-    """A socket whose operations must all be done by `deadline_s` (of `time.monotonic`), however little each one brings.
-    What `http.client` needs of a socket, and no more."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._socket = sock
-        self.deadline_s = 0.0
-
-    def sendall(self, data: Any) -> None:
-        self._arm()
-        self._socket.sendall(data)
-
-    def recv_into(self, buffer: Any) -> int:
-        self._arm()
-        return self._socket.recv_into(buffer)
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        assert mode == "rb"
-        return io.BufferedReader(_Receiver(self), 1 << 16)
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def close(self) -> None:
-        """What `http.client` does when the server is going to, while the answer is still to be read."""
-
-    def shutdown(self) -> None:
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-
-    def hang_up(self) -> None:
-        self._socket.close()
-
-    def _arm(self) -> None:
-        left_s = self.deadline_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError
-        self._socket.settimeout(left_s)
-
-
-class _Receiver(io.RawIOBase):
-    """The reading side of a `_TimedSocket` as a file, which does not close it."""
-
-    def __init__(self, source: _TimedSocket) -> None:
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._source.recv_into(buffer)
 
 
 def no_stream(call: Infer) -> UnsupportedError:
@@ -248,12 +133,11 @@ def raise_ours(error: Exception, endpoint: Endpoint, timeout_s: float, sent: boo
     if isinstance(error, ssl.SSLError):
         why = "does it speak TLS, and does it want a certificate from us (Settings.tls.certificate_file)?"
         raise TlsError(f"no encrypted connection to {address}: {error.reason or error}; {why}") from error
-    if isinstance(error, http.client.BadStatusLine) and str(error.args[0]).startswith(_HTTP2_SETTINGS):
+    if isinstance(error, SpeaksHttp2Error):
         raise WrongProtocolError(not_http(endpoint)) from error
-    if isinstance(error, http.client.IncompleteRead):
-        what = f"the answer of {address} broke off after {len(error.partial)} bytes, {error.expected} before its end"
-        raise UnreachableError(what, sent=True) from error
-    if isinstance(error, OSError | http.client.RemoteDisconnected):
+    if isinstance(error, CutOffError) and error.begun:
+        raise UnreachableError(f"the answer of {address} broke off", sent=True) from error
+    if isinstance(error, OSError):
         what = str(error) or type(error).__name__
         raise UnreachableError(f"no server answers at {address} ({what}); {hint}", sent) from error
     raise AnswerError(f"the answer of {address} cannot be read: {error}; {hint}") from error

@@ -58,7 +58,7 @@ class AsyncHttpTransport:
         return self._session
 
     async def _send(self, call: Call, attempt: Attempt) -> object:
-        request = encode(call, self._settings.compression)
+        request = encode(call, attempt.timeout_s, self._settings.compression)
         request.headers.update(attempt.headers)
         try:
             async with asyncio.timeout(attempt.timeout_s):

@@ -110,8 +110,8 @@ def answer_of(ask: Ask, message: Any) -> object:
     return plain["config"] if ask.topic == "config" else plain
 
 
-def encode(call: Infer) -> Any:
-    """The `ModelInferRequest` of a call."""
+def encode(call: Infer, timeout_s: float = 0.0) -> Any:
+    """The `ModelInferRequest` of a call. `timeout_s`: how long the server may keep it in its queue, 0 for no limit."""
     request = pb.ModelInferRequest(model_name=call.model, model_version=call.version, id=call.request_id)
     for name, array in call.inputs.items():
         tensor = request.inputs.add(name=name, datatype=wire_name(array), shape=array.shape)
@@ -123,7 +123,7 @@ def encode(call: Infer) -> Any:
         wanted = request.outputs.add(name=name)
         if name in call.placed_outputs:
             _place(wanted.parameters, call.placed_outputs[name])
-    for key, value in request_parameters(call).items():
+    for key, value in request_parameters(call, timeout_s).items():
         _set(request.parameters[key], value, unsigned=key == "priority")
     return request
 

@@ -33,6 +33,7 @@ from core.tensors import Arrays
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
 LATER: Final = "the server is busy or not ready: send it again later, or less at a time"
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode  # made once: it takes as long as the encoding
 _SHARED: Final = "/v2/systemsharedmemory/region"
 
 
@@ -53,11 +54,11 @@ class HttpResponse(NamedTuple):
     body: bytes
 
 
-def encode(call: Call, compression: Compression | None = None) -> HttpRequest:
-    """The request for a call."""
+def encode(call: Call, timeout_s: float = 0.0, compression: Compression | None = None) -> HttpRequest:
+    """The request for a call. `timeout_s` is how long the server may keep it in its queue, 0 for no limit."""
     if isinstance(call, Ask):
         return _question(call)
-    header, blobs = _inference(call)
+    header, blobs = _inference(call, timeout_s)
     body = b"".join((header, *blobs))
     headers = {"Content-Type": "application/octet-stream" if call.binary else "application/json"}
     if call.binary:
@@ -131,7 +132,7 @@ def _model_path(model: str, version: str) -> str:
     return f"{path}/versions/{quote(version, safe='')}" if version else path
 
 
-def _inference(call: Infer) -> tuple[bytes, list[bytes | memoryview]]:
+def _inference(call: Infer, timeout_s: float) -> tuple[bytes, list[bytes | memoryview]]:
     """The JSON part of a request, and the binary tensors after it."""
     tensors: list[dict[str, Any]] = []
     blobs: list[bytes | memoryview] = []
@@ -157,18 +158,18 @@ def _inference(call: Infer) -> tuple[bytes, list[bytes | memoryview]]:
     request: dict[str, Any] = {"inputs": tensors, "outputs": outputs}
     if call.request_id:
         request["id"] = call.request_id
-    if parameters := request_parameters(call):
+    if parameters := request_parameters(call, timeout_s):
         request["parameters"] = parameters
-    return json.dumps(request, separators=(",", ":")).encode(), blobs
+    return _to_json(request).encode(), blobs
 
 
-def request_parameters(call: Infer) -> dict[str, bool | int | float | str]:
+def request_parameters(call: Infer, timeout_s: float) -> dict[str, bool | int | float | str]:
     """All parameters of a request: the caller's, and those that Triton gives a meaning."""
     parameters = dict(call.parameters)
     if call.priority:
         parameters["priority"] = call.priority
-    if call.timeout_us:
-        parameters["timeout"] = call.timeout_us
+    if timeout_s:
+        parameters["timeout"] = int(1e6 * timeout_s) + 1
     if call.sequence:
         part = call.sequence
         parameters |= {"sequence_id": part.id, "sequence_start": part.start, "sequence_end": part.end}

@@ -57,7 +57,7 @@ def test_metrics_show_the_breaker() -> None:
     where = {"endpoint": "http://127.0.0.1:8000", "model": "double"}
     client.infer("double", ROWS[:1])
     (server,) = client._dialogue.servers
-    server.failed("double")
+    server.failed(server.circuit("double"))
     assert registry.get_sample_value("trident_client_breaker_open", where) == 1
     client.infer("double", ROWS[:1])
     assert registry.get_sample_value("trident_client_breaker_open", where) == 0
