@@ -100,7 +100,7 @@ class Caller:
         circuit = server.circuit(task.subject.model)
         began_s = self._clock.now()
         outcome, reason = OK, ""
-        server.begin()
+        server.count(1)
         try:
             attempt = self._attempt(task, began_s, cancellation)
             if task.sizes is not None and isinstance(task.call, Infer):
@@ -126,7 +126,7 @@ class Caller:
             server.answered(circuit)
             return answer
         finally:
-            server.end()
+            server.count(-1)
             if self._settings.observers:
                 self._tell(task, server, number, outcome, began_s, reason)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,13 @@ class _WireServer(BaseModel):
     extensions: tuple[str, ...] = ()
 
 
+class Known(NamedTuple):
+    """What is remembered of a model."""
+
+    metadata: ModelMetadata
+    subject: Subject
+
+
 class Dialogue:
     """What the client knows and how it asks, apart from how bytes get to a server. Every method is a flow."""
 
@@ -53,7 +60,8 @@ class Dialogue:
         self.settings = settings
         self._timeout_s = timeout_s
         self._caller = Caller(self.servers, settings)
-        self._metadata: dict[tuple[str, str], ModelMetadata] = {}
+        self._protocol = self.servers[0].endpoint.protocol
+        self._known: dict[tuple[str, str], Known] = {}
         self._binary: bool | None = False if settings.json_tensors else None
 
     def healthy(self, ask: Ask, options: Options) -> Flow[bool]:
@@ -71,7 +79,9 @@ class Dialogue:
 
     def metadata(self, model: str, options: Options) -> Flow[ModelMetadata]:
         """See `InferenceClient.metadata`."""
-        return (yield from self._known_metadata(self._task(Ask("metadata", model, options.version), options)))
+        if (known := self._known.get((model, options.version))) is None:
+            known = yield from self._learn(self._task(Ask("metadata", model, options.version), options))
+        return known.metadata
 
     def statistics(self, model: str, options: Options) -> Flow[ModelStatistics]:
         """See `InferenceClient.statistics`."""
@@ -95,12 +105,14 @@ class Dialogue:
         task = self._task(Ask("metadata", model, options.version), options, only)
         outcome, reason = OK, ""
         try:
-            metadata = yield from self._known_metadata(task)
-            if metadata.variant != task.subject.variant:
-                task = task._replace(subject=self._subject(model, metadata))
+            known = self._known.get((model, options.version))
+            if known is None:
+                known = yield from self._learn(task)
+            metadata, subject = known
             given, asked = self._fitting(metadata, inputs, outputs, sequence)
             call = self._call(model, given, asked, options, sequence)
-            task = task._replace(call=call, known=True, safe=options.retry and sequence is None)
+            safe = options.retry and sequence is None
+            task = task._replace(call=call, subject=subject, known=True, safe=safe)
             try:
                 answers = yield from self._parts(task, call, metadata)
             except UnknownModelError as error:
@@ -108,7 +120,7 @@ class Dialogue:
             except RefusedError as error:
                 if type(error) is not RefusedError:
                     raise
-                self._metadata.pop((model, options.version), None)  # its inputs may be others now
+                self._known.pop((model, options.version), None)  # its inputs may be others now
                 raise RefusedError(f"the server refused a request for model {model!r}: {error}") from error
             return join(answers, given, metadata)
         except InferenceError as error:
@@ -127,10 +139,10 @@ class Dialogue:
     ) -> Flow[tuple[int, Infer, Attempt]]:
         """Where and how to send a request that is answered any number of times. It is sent once."""
         task = self._task(Ask("metadata", model, options.version), options)
-        metadata = yield from self._known_metadata(task)
+        metadata, subject = self._known.get((model, options.version)) or (yield from self._learn(task))
         given, asked = self._fitting(metadata, inputs, outputs, None, stream=True)
         (part,) = split(given, metadata)
-        task = task._replace(call=self._call(model, part, asked, options, None))
+        task = task._replace(call=self._call(model, part, asked, options, None), subject=subject)
         return (yield from self._caller.ready_to_send(task))
 
     def pick(self, model: str, options: Options) -> Flow[Server]:
@@ -143,8 +155,11 @@ class Dialogue:
 
     def _parts(self, task: Task, call: Infer, metadata: ModelMetadata) -> Flow[list[Arrays]]:
         """The answers to a request that is split if the model takes no batch that large."""
-        parts = [call._replace(inputs=part) for part in split(call.inputs, metadata)]
-        tasks = [task._replace(call=part, sizes=self._sizes(metadata, part)) for part in parts]
+        parts = split(call.inputs, metadata)
+        if len(parts) == 1 and parts[0] is call.inputs and not self.settings.shared_memory:
+            return [(yield from self._caller.call(task)).outputs]  # nearly always, and quicker than below
+        calls = [call._replace(inputs=part) for part in parts]
+        tasks = [task._replace(call=one, sizes=self._sizes(metadata, one)) for one in calls]
         if len(tasks) == 1:
             return [(yield from self._caller.call(tasks[0])).outputs]
         give_up = Cancellation()
@@ -201,7 +216,7 @@ class Dialogue:
         timeout_s = options.timeout_s or self._timeout_s
         return Task(
             call=call,
-            subject=self._subject(call.model, self._metadata.get((call.model, options.version))),
+            subject=Subject(call.model, "", self._protocol),
             deadline_s=self.settings.clock.now() + timeout_s,
             timeout_s=timeout_s,
             only=only,
@@ -209,15 +224,10 @@ class Dialogue:
             cancellation=options.cancellation,
         )
 
-    def _subject(self, model: str, metadata: ModelMetadata | None) -> Subject:
-        return Subject(model, metadata.variant if metadata else "", self.servers[0].endpoint.protocol)
-
-    def _known_metadata(self, task: Task) -> Flow[ModelMetadata]:
-        """What a model takes, asked once."""
+    def _learn(self, task: Task) -> Flow[Known]:
+        """Asks what a model takes, and remembers it."""
         assert isinstance(task.call, Ask)
         model, version = task.call.model, task.call.version
-        if (found := self._metadata.get((model, version))) is not None:
-            return found
         try:
             metadata = yield from self._caller.call(task)
         except UnknownModelError as error:
@@ -226,10 +236,11 @@ class Dialogue:
         with contextlib.suppress(UnknownModelError, UnsupportedError):  # an extension that not every server has
             config = yield from self._caller.call(task._replace(call=Ask("config", model, version)))
         if self._binary is None:
-            self._binary = self.servers[0].endpoint.protocol == "grpc" or (yield from self._takes_binary(task))
+            self._binary = self._protocol == "grpc" or (yield from self._takes_binary(task))
         found = _parsed(metadata, config)
-        self._metadata[model, version] = found
-        return found
+        known = Known(found, Subject(model, found.variant, self._protocol))
+        self._known[model, version] = known
+        return known
 
     def _takes_binary(self, task: Task) -> Flow[bool]:
         try:
@@ -239,7 +250,7 @@ class Dialogue:
         return _BINARY in server.extensions
 
     def _unknown(self, model: str, version: str, error: UnknownModelError) -> UnknownModelError:
-        self._metadata.pop((model, version), None)
+        self._known.pop((model, version), None)
         wanted_ = f"model {model!r} version {version}" if version else f"model {model!r}"
         where = ", ".join(str(server.endpoint.address) for server in self.servers)
         return UnknownModelError(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Generator
-from contextlib import contextmanager
+from types import TracebackType
 from typing import Final, Protocol
 
 _DRAIN_S: Final = 5.0
@@ -41,18 +40,19 @@ class _Gate:
         self._calls = 0
         self._forking = False
 
-    @contextmanager
-    def call(self) -> Generator[None]:
+    def __enter__(self) -> None:
         """While inside, no fork happens, unless it waited too long."""
         with self._condition:
             while self._forking:
                 self._condition.wait(_DRAIN_S)
             self._calls += 1
-        try:
-            yield
-        finally:
-            with self._condition:
-                self._calls -= 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._condition:
+            self._calls -= 1
+            if not self._calls:
                 self._condition.notify_all()
 
     def close(self) -> None:

@@ -51,8 +51,8 @@ class Reader:
         self._begun = False
 
     def feed(self, data: bytes) -> None:
-        """The next bytes. Raises HttpParserError or SpeaksHttp2Error for what is no HTTP, and CutOffError if they are none before
-        the end."""
+        """The next bytes. Raises HttpParserError or SpeaksHttp2Error for what is no HTTP, and CutOffError if they are
+        none before the end."""
         if data:
             if not self._begun and data.startswith(_HTTP2_GREETING):
                 raise SpeaksHttp2Error

@@ -16,7 +16,7 @@ from client.dialogue import Dialogue
 from client.drive import Driver
 from client.metadata import ModelMetadata
 from client.sequence import SequenceState
-from client.settings import Options, Settings
+from client.settings import DEFAULTS, Options, Settings
 from client.transport import Transport, open_transport
 from core.errors import InputError
 from core.tensors import Arrays
@@ -67,16 +67,16 @@ class InferenceClient:
 
     def is_live(self) -> bool:
         """Whether a server is there. False, and no error, if not."""
-        return self._driver.run(self._dialogue.healthy(Ask("live"), Options()))
+        return self._driver.run(self._dialogue.healthy(Ask("live"), DEFAULTS))
 
     def is_ready(self, model: str | None = None) -> bool:
         """Whether a server (all of its models, unless it was told otherwise) or one model takes requests. False, and
         no error, if there is no server."""
-        return self._driver.run(self._dialogue.healthy(Ask("ready", model or ""), Options()))
+        return self._driver.run(self._dialogue.healthy(Ask("ready", model or ""), DEFAULTS))
 
     def server_version(self) -> str:
         """The server's version, such as `2.51.0`."""
-        return self._driver.run(self._dialogue.server(Options())).version
+        return self._driver.run(self._dialogue.server(DEFAULTS)).version
 
     def metadata(self, model: str, version: str = "") -> ModelMetadata:
         """What a model takes and gives. Raises UnknownModelError if the server does not have it, or cannot load it."""
@@ -84,18 +84,18 @@ class InferenceClient:
 
     def statistics(self, model: str) -> ModelStatistics:
         """The server's counters of a model, all versions together."""
-        return self._driver.run(self._dialogue.statistics(model, Options()))
+        return self._driver.run(self._dialogue.statistics(model, DEFAULTS))
 
     def served(self) -> tuple[ServedVersion, ...]:
         """Every version of every model that a server has loaded, with its counters."""
-        return self._driver.run(self._dialogue.served(Options()))
+        return self._driver.run(self._dialogue.served(DEFAULTS))
 
     def infer(
         self,
         model: str,
         inputs: Arrays | NDArray[np.generic],
         outputs: tuple[str, ...] | None = None,
-        options: Options | None = None,
+        options: Options = DEFAULTS,
     ) -> Arrays:
         """The outputs by name (all, or those wanted), as read-only arrays.
 
@@ -104,24 +104,24 @@ class InferenceClient:
         the next one, and its answer cut back. Raises SignatureError before anything is sent if they do not fit, else an
         error of `client.errors`.
         """
-        return self._driver.run(self._dialogue.infer(model, inputs, outputs, options or Options()))
+        return self._driver.run(self._dialogue.infer(model, inputs, outputs, options))
 
     def stream(
         self,
         model: str,
         inputs: Arrays | NDArray[np.generic],
         outputs: tuple[str, ...] | None = None,
-        options: Options | None = None,
+        options: Options = DEFAULTS,
     ) -> Iterator[Arrays]:
         """The answers of a model that gives any number of them, as they come. Over gRPC only; not tried again."""
-        opening = self._dialogue.open_stream(model, inputs, outputs, options or Options())
+        opening = self._dialogue.open_stream(model, inputs, outputs, options)
         server, call, attempt = self._driver.run(opening)
         for answer in self._transports[server].stream(call, attempt):
             yield answer.outputs
 
-    def sequence(self, model: str, options: Options | None = None) -> InferenceSequence:
+    def sequence(self, model: str, options: Options = DEFAULTS) -> InferenceSequence:
         """A sequence of requests to a model that keeps state between them."""
-        return InferenceSequence(self._driver, SequenceState(self._dialogue, model, options or Options()))
+        return InferenceSequence(self._driver, SequenceState(self._dialogue, model, options))
 
 
 class InferenceSequence:

@@ -16,7 +16,7 @@ from client.dialogue import Dialogue
 from client.drive_async import AsyncDriver
 from client.metadata import ModelMetadata
 from client.sequence import SequenceState
-from client.settings import Options, Settings
+from client.settings import DEFAULTS, Options, Settings
 from client.transport import AsyncTransport, open_async_transport
 from core.errors import InputError
 from core.tensors import Arrays
@@ -66,16 +66,16 @@ class AsyncInferenceClient:
 
     async def is_live(self) -> bool:
         """Whether a server is there. False, and no error, if not."""
-        return await self._driver.run(self._dialogue.healthy(Ask("live"), Options()))
+        return await self._driver.run(self._dialogue.healthy(Ask("live"), DEFAULTS))
 
     async def is_ready(self, model: str | None = None) -> bool:
         """Whether a server (all of its models, unless it was told otherwise) or one model takes requests. False, and
         no error, if there is no server."""
-        return await self._driver.run(self._dialogue.healthy(Ask("ready", model or ""), Options()))
+        return await self._driver.run(self._dialogue.healthy(Ask("ready", model or ""), DEFAULTS))
 
     async def server_version(self) -> str:
         """The server's version, such as `2.51.0`."""
-        return (await self._driver.run(self._dialogue.server(Options()))).version
+        return (await self._driver.run(self._dialogue.server(DEFAULTS))).version
 
     async def metadata(self, model: str, version: str = "") -> ModelMetadata:
         """What a model takes and gives. Raises UnknownModelError if the server does not have it, or cannot load it."""
@@ -83,18 +83,18 @@ class AsyncInferenceClient:
 
     async def statistics(self, model: str) -> ModelStatistics:
         """The server's counters of a model, all versions together."""
-        return await self._driver.run(self._dialogue.statistics(model, Options()))
+        return await self._driver.run(self._dialogue.statistics(model, DEFAULTS))
 
     async def served(self) -> tuple[ServedVersion, ...]:
         """Every version of every model that a server has loaded, with its counters."""
-        return await self._driver.run(self._dialogue.served(Options()))
+        return await self._driver.run(self._dialogue.served(DEFAULTS))
 
     async def infer(
         self,
         model: str,
         inputs: Arrays | NDArray[np.generic],
         outputs: tuple[str, ...] | None = None,
-        options: Options | None = None,
+        options: Options = DEFAULTS,
     ) -> Arrays:
         """The outputs by name (all, or those wanted), as read-only arrays.
 
@@ -103,24 +103,24 @@ class AsyncInferenceClient:
         the next one, and its answer cut back. Raises SignatureError before anything is sent if they do not fit, else an
         error of `client.errors`.
         """
-        return await self._driver.run(self._dialogue.infer(model, inputs, outputs, options or Options()))
+        return await self._driver.run(self._dialogue.infer(model, inputs, outputs, options))
 
     async def stream(
         self,
         model: str,
         inputs: Arrays | NDArray[np.generic],
         outputs: tuple[str, ...] | None = None,
-        options: Options | None = None,
+        options: Options = DEFAULTS,
     ) -> AsyncIterator[Arrays]:
         """The answers of a model that gives any number of them, as they come. Over gRPC only; not tried again."""
-        opening = self._dialogue.open_stream(model, inputs, outputs, options or Options())
+        opening = self._dialogue.open_stream(model, inputs, outputs, options)
         server, call, attempt = await self._driver.run(opening)
         async for answer in self._transports[server].stream(call, attempt):
             yield answer.outputs
 
-    def sequence(self, model: str, options: Options | None = None) -> AsyncInferenceSequence:
+    def sequence(self, model: str, options: Options = DEFAULTS) -> AsyncInferenceSequence:
         """A sequence of requests to a model that keeps state between them."""
-        return AsyncInferenceSequence(self._driver, SequenceState(self._dialogue, model, options or Options()))
+        return AsyncInferenceSequence(self._driver, SequenceState(self._dialogue, model, options))
 
 
 class AsyncInferenceSequence:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,6 +69,17 @@ class ModelMetadata:
         """The variant's id, for a model of ours; else empty."""
         return self.parameters.get("trident.variant", "")
 
+    @cached_property
+    def input_names(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The inputs that must be given, and all that may be."""
+        needed = frozenset(tensor.name for tensor in self.inputs if not tensor.optional)
+        return needed, frozenset(tensor.name for tensor in self.inputs)
+
+    @cached_property
+    def output_names(self) -> tuple[str, ...]:
+        """All outputs."""
+        return tuple(tensor.name for tensor in self.outputs)
+
     def signature(self) -> str:
         """The inputs in words, such as `image: float32 [N, 1, 28, 28], N from 1 to 8`."""
         batch = f", N from 1 to {self.max_batch}" if self.max_batch else ""
@@ -76,9 +88,7 @@ class ModelMetadata:
     def check_inputs(self, arrays: Arrays, any_batch: bool = False) -> None:
         """Raises SignatureError unless there is one fitting array for each input, all with the same batch, and that one
         allowed, or not empty if `any_batch`."""
-        known = {tensor.name for tensor in self.inputs}
-        needed = {tensor.name for tensor in self.inputs if not tensor.optional}
-        if not needed <= arrays.keys() <= known:
+        if not self.input_names[0] <= arrays.keys() <= self.input_names[1]:
             raise self.mismatch(f"the arrays given are named {', '.join(sorted(arrays)) or 'nothing'}")
         for tensor in self.inputs:
             if tensor.name in arrays and not tensor.fits(array := arrays[tensor.name]):
@@ -89,7 +99,7 @@ class ModelMetadata:
                 raise self.mismatch(f"the arrays given differ in their batches: {batches}")
             if batches[0] < 1 or (batches[0] > self.max_batch and not any_batch):
                 raise self.mismatch(f"the batch given has {batches[0]} samples")
-        if wrong := out_of_range(arrays, self.axes):
+        if self.axes and (wrong := out_of_range(arrays, self.axes)):
             raise self.mismatch(wrong)
 
     def check_outputs(self, names: tuple[str, ...]) -> None:

@@ -23,14 +23,14 @@ def named(inputs: Arrays | NDArray[np.generic], metadata: ModelMetadata) -> Arra
 def wanted(outputs: tuple[str, ...] | None, metadata: ModelMetadata) -> tuple[str, ...]:
     """The outputs to ask for: those wanted, else all. Raises SignatureError if one is unknown."""
     if outputs is None:
-        return tuple(tensor.name for tensor in metadata.outputs)
+        return metadata.output_names
     metadata.check_outputs(outputs)
     return outputs
 
 
 def split(arrays: Arrays, metadata: ModelMetadata) -> list[Arrays]:
     """The arrays, padded to buckets where the model has any, in batches that it takes."""
-    padded = pad_to_buckets(arrays, metadata.axes, metadata.buckets)
+    padded = pad_to_buckets(arrays, metadata.axes, metadata.buckets) if metadata.buckets else arrays
     size = metadata.max_batch
     rows = len(next(iter(padded.values()))) if size and padded else 0
     if rows <= size:
@@ -43,7 +43,7 @@ def join(parts: list[Arrays], given: Arrays, metadata: ModelMetadata) -> Arrays:
     whole = parts[0]
     if len(parts) > 1:
         whole = {name: np.concatenate([part[name] for part in parts]) for name in whole}
-    return cut_back(whole, given, metadata.axes, metadata.buckets)
+    return cut_back(whole, given, metadata.axes, metadata.buckets) if metadata.buckets else whole
 
 
 def output_sizes(metadata: ModelMetadata, outputs: tuple[str, ...], arrays: Arrays) -> dict[str, int]:

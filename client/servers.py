@@ -40,15 +40,10 @@ class Server:
                 found = self._circuits.setdefault(model, Circuit(self._settings.breaker, model))
         return found
 
-    def begin(self) -> None:
-        """An attempt goes there."""
+    def count(self, more: int) -> None:
+        """So many more attempts are under way."""
         with self._lock:
-            self.under_way += 1
-
-    def end(self) -> None:
-        """It is over."""
-        with self._lock:
-            self.under_way -= 1
+            self.under_way += more
 
     def answered(self, circuit: Circuit) -> None:
         """It gave an answer, if only an error of the request's own."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from client.cancellation import Cancellation
 from client.events import Event, log_event
@@ -17,6 +17,11 @@ from core.errors import InputError
 
 Parameter = bool | int | float | str
 Compression = Literal["gzip", "deflate"]
+
+
+def _need(condition: bool, sentence: str) -> None:
+    if not condition:
+        raise InputError(sentence)
 
 
 @dataclass(frozen=True)
@@ -153,6 +158,4 @@ class Options:
         _need(self.priority >= 0, "Options.priority must not be negative")
 
 
-def _need(condition: bool, sentence: str) -> None:
-    if not condition:
-        raise InputError(sentence)
+DEFAULTS: Final = Options()

@@ -95,7 +95,7 @@ class GrpcTransport:
     def _send(self, method: str, message: Any, attempt: Attempt) -> Any:
         send = getattr(self._stub, method)
         try:
-            with gate.call():
+            with gate:
                 if attempt.cancellation is None:
                     return send(
                         message,

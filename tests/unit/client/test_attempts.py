@@ -35,6 +35,7 @@ from client import (
 from client.calls import Answer, Attempt, Infer
 from client.events import AttemptEnded, BreakerChanged, RequestEnded
 from client.fake import AsyncFakeServer, FakeModel, FakeServer
+from client.settings import DEFAULTS
 from core.errors import InputError
 from core.tensors import Arrays
 from tests.support.clients import ROWS, Moments, doubler, fake_server
@@ -57,7 +58,7 @@ def fake() -> FakeServer:
     return fake_server()
 
 
-def ask(fake: FakeServer, settings: Settings, timeout_s: float = 30.0, options: Options | None = None) -> Arrays:
+def ask(fake: FakeServer, settings: Settings, timeout_s: float = 30.0, options: Options = DEFAULTS) -> Arrays:
     """One request of two rows, with a client that has met the server."""
     client = InferenceClient(timeout_s=timeout_s, settings=settings, transports=[fake])
     client.metadata("double")
