@@ -21,7 +21,8 @@ TRIDENT = $(VENV)/bin/trident
 INSTALLED = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build-repo serve loadtest demo test check bench-demo bench-int8 bench-compress bench-lint clean distclean
+.PHONY: help setup build-repo serve loadtest demo test check clean distclean
+.PHONY: bench-demo bench-int8 bench-compress bench-client bench-lint
 .PHONY: example-lite0 example-minilm example-crepe example-wardrobe
 
 help:  ## List these targets
@@ -86,6 +87,9 @@ bench-compress: $(INSTALLED)  ## Train, prune, distil and measure: benchmarks/co
 
 bench-lint: $(INSTALLED)  ## Measure what `trident lint` finds and how quick it is: benchmarks/lint.json
 	$(VENV)/bin/python -m benchmarks.lint
+
+bench-client: $(INSTALLED)  ## Measure the client: benchmarks/client.json and the table in docs/client.md
+	$(VENV)/bin/python -m benchmarks.client
 
 clean:  ## Remove what was generated: artifacts, the built repository, caches
 	rm -rf artifacts build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .model_repository.staging .model_repository.lock
