@@ -271,6 +271,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         verdict=verdict,
         timing=built.timing,
         graph=built.graph,
+        shared_bytes=built.shared_bytes,
         layers=built.layers,
         history=artifact.history,
     )

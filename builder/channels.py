@@ -61,7 +61,7 @@ class ChannelGraph:
         """All sets of layers that lose output channels together, in the network's order."""
         from torch import nn
 
-        seen, tied = set(), _tied(self.network)
+        seen, shared = set(), tied(self.network)
         for module, name in self.names.items():
             kernel = isinstance(module, nn.modules.conv._ConvNd | nn.Linear) and module in self.dependencies.module2node
             if not kernel or module in seen:
@@ -75,7 +75,9 @@ class ChannelGraph:
             writes = self.dependencies.is_out_channel_pruning_fn
             writers = [dep.target.module for dep, _ in group if writes(dep.handler) and dep.target.module in self.names]
             seen.update(writers)
-            obstacles = (_obstacle(dep.target.module, self.names.get(dep.target.module, ""), tied) for dep, _ in group)
+            obstacles = (
+                _obstacle(dep.target.module, self.names.get(dep.target.module, ""), shared) for dep, _ in group
+            )
             members = tuple(dict.fromkeys(self.names[writer] for writer in writers))
             yield Coupled(name, channels, members, next((found for found in obstacles if found), None))
 
@@ -102,7 +104,7 @@ class ChannelGraph:
         return self.dependencies.get_pruning_group(module, pruner.prune_out_channels, chosen)
 
 
-def _tied(network: nn.Module) -> set[nn.Module]:
+def tied(network: nn.Module) -> set[nn.Module]:
     """The layers that share a parameter with another one."""
     uses = Counter(id(value) for _, value in network.named_parameters(remove_duplicate=False))
     return {
@@ -140,16 +142,17 @@ def without(
     channels = tuple(sorted(scores.topk(count, largest=False).indices.tolist()))
     try:
         graph.remove(layer, channels)
-        shapes = _shapes(copied, inputs)
+        shapes = shapes_of(copied, inputs)
     except Exception as error:  # torch-pruning's code, and the network's own
         why = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise StepError(f"the network does not run with fewer channels: {why}") from error
-    if shapes != (wanted := _shapes(network, inputs)):
+    if shapes != (wanted := shapes_of(network, inputs)):
         raise StepError(f"an output would be {shapes} instead of {wanted}")
     return copied, channels
 
 
-def _shapes(network: nn.Module, inputs: tuple[Tensor, ...]) -> str:
+def shapes_of(network: nn.Module, inputs: tuple[Tensor, ...]) -> str:
+    """The shapes of the network's outputs, in words."""
     import torch
 
     with torch.no_grad():

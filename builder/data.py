@@ -74,6 +74,16 @@ def training_sha256(spec: ModelSpec) -> str:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; correct `data` in the spec") from error
 
 
+def metric_key(spec: ModelSpec) -> str:
+    """The metric; of the user's own function its name and its file's content instead of the path. Raises InputError if
+    it cannot be loaded."""
+    file, _, function = spec.metric.name.rpartition(":")
+    if not file:
+        return spec.metric.model_dump_json()
+    spec.metric.function  # noqa: B018  # raises, before anything is built, if it cannot be loaded
+    return f"{function} {sha256_file(Path(file))} {spec.metric.output} {spec.metric.higher_is_better}"
+
+
 def load_samples(spec: ModelSpec, path: Path, labelled: bool = True) -> Samples:
     """Reads one data file. Calibration needs no labels: `labelled=False` neither asks for them nor reads them.
 

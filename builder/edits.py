@@ -34,6 +34,14 @@ class RemoveChannels(_Edit):
     channels: tuple[int, ...]
 
 
+class Factor(_Edit):
+    """`layer` becomes a chain of thinner ones, with so many channels between them; `builder/factors.py` says which."""
+
+    edit: Literal["low_rank"] = "low_rank"
+    layer: str
+    ranks: tuple[int, int]
+
+
 class Student(_Edit):
     """Another network takes the place of the one before: what `file.py:function`, an absolute path, returns."""
 
@@ -41,7 +49,7 @@ class Student(_Edit):
     factory: str
 
 
-AnyEdit = Annotated[RemoveChannels | Student, Field(discriminator="edit")]
+AnyEdit = Annotated[RemoveChannels | Factor | Student, Field(discriminator="edit")]
 Edits = tuple[AnyEdit, ...]
 _ADAPTER: Final[TypeAdapter[Edits]] = TypeAdapter(Edits)
 
@@ -64,6 +72,7 @@ def replay(network: nn.Module, edits: Edits, inputs: tuple[Tensor, ...]) -> nn.M
     """The network, in evaluation mode, after the edits; it is changed in place as far as it lasts. `inputs` are an
     example of its arguments, by which dependent layers are found."""
     from builder.channels import ChannelGraph
+    from builder.factors import Ranks, chain, put
 
     graph = None
     for edit in edits:
@@ -71,6 +80,9 @@ def replay(network: nn.Module, edits: Edits, inputs: tuple[Tensor, ...]) -> nn.M
             case RemoveChannels():
                 graph = graph or ChannelGraph.of(network, inputs)
                 graph.remove(edit.layer, edit.channels)
+            case Factor():
+                put(network, edit.layer, chain(network.get_submodule(edit.layer), Ranks(*edit.ranks)))
+                graph = None
             case Student():
                 network, graph = call_factory(edit.factory).eval(), None
     return network

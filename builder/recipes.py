@@ -11,11 +11,13 @@ from builder.imports import Imported, examine_import
 from builder.spec import ModelSpec
 from builder.spec_compress import WeightPruning
 from builder.step import Step
+from builder.steps.cluster_weights import ShareWeights
 from builder.steps.distill import Distill
 from builder.steps.export_onnx import ExportOnnx
 from builder.steps.fine_tune import FineTune
 from builder.steps.fold_onnx import FoldOnnx
 from builder.steps.lottery_ticket import DrawTicket
+from builder.steps.low_rank import FactorLayers
 from builder.steps.prune_channels import PruneChannels
 from builder.steps.prune_weights import PruneWeights
 from builder.steps.quantize_onnx_dynamic import QuantizeOnnxDynamic
@@ -104,6 +106,8 @@ TECHNIQUES: Final[dict[str, Callable[[Any], Step]]] = {
     "prune_channels": PruneChannels,
     "lottery_ticket": DrawTicket,
     "distill": Distill,
+    "low_rank": FactorLayers,
+    "cluster_weights": ShareWeights,
 }
 
 

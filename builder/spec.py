@@ -271,11 +271,19 @@ class ModelSpec(SpecModel):
         return self
 
     def _check_compress(self) -> None:
-        """Raises ValueError for a compression that no variant uses, or that has nothing to train on."""
+        """Raises ValueError for a compression that no variant uses, that has nothing to train on, or that goes on after
+        weights share values, which any other technique would part."""
         used = {variant.partition("_")[0] for variant in self.variants}
         for name, techniques in self.compress.items():
             if name not in used:
                 raise ValueError(f"compress names {name!r}, and no variant uses it; add {name}_onnx_fp32 to variants")
+            names = [part.step for part in techniques]
+            if "cluster_weights" in names[:-1]:
+                after = names[names.index("cluster_weights") + 1]
+                raise ValueError(
+                    f"compress.{name}: {after} would part the weights that cluster_weights makes share values; put "
+                    f"cluster_weights last"
+                )
             if self.data.training is None and (trains := [part.step for part in techniques if part.trains]):
                 raise ValueError(
                     f"compress.{name}: {trains[0]} needs samples to train on; name a file in data.training"

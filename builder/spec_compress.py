@@ -209,8 +209,65 @@ class Distillation(Technique):
         return self
 
 
+class LayerFactoring(Technique):
+    """Writes layers as chains of thinner ones that multiply to nearly the same: linear layers and 1x1 convolutions as
+    two (SVD), other convolutions as up to three (Tucker-2). The network has fewer weights and less arithmetic. A layer
+    that would not gain stays as it is."""
+
+    step: Annotated[Literal["low_rank"], Field(description="names this technique")]
+    energy: Annotated[
+        Share | None, Field(description="of each kernel's squared singular values, which is surely kept; or `share`")
+    ] = None
+    share: Annotated[
+        Share | None,
+        Field(description="of each layer's multiply-adds that goes, or more; with `threshold` the most that is tried"),
+    ] = None
+    multiple: Annotated[Positive, Field(description="ranks are multiples of it, as kernels like it")] = 8
+    layers: Annotated[
+        tuple[str, ...], Field(min_length=1, description="names or patterns (`blocks.*`) of layers to factor")
+    ] = ("*",)
+    keep: Annotated[tuple[str, ...], Field(description="names or patterns of layers that are left whole")] = ()
+    threshold: Annotated[
+        Loss | None,
+        Field(description="factor layer by layer, as far as held-out samples lose no more than this: `1pt`, or `2%`"),
+    ] = None
+    patience: Annotated[
+        Positive, Field(description="of `threshold`: go on with a layer until so many ranks in a row lost too much")
+    ] = 2
+    train: Annotated[Training | None, Field(description="fine-tuning afterwards, or after each trial")] = None
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> LayerFactoring:
+        if (self.energy is None) == (self.share is None):
+            raise ValueError("low_rank goes by one of energy, such as 0.9, and share, such as 0.5; give one of them")
+        if self.threshold and self.share is None:
+            raise ValueError("threshold finds the ranks itself; give share, the most that it tries, instead of energy")
+        return self
+
+    @property
+    def trains(self) -> bool:
+        """With `train`, and with `threshold`, which judges by the held-out ones."""
+        return self.train is not None or self.threshold is not None
+
+
+class WeightSharing(Technique):
+    """Gives the weights of each kernel a few values in common. Makes nothing faster, and no runtime's file smaller by
+    itself: they store every weight. The report says what codebooks and indices would take."""
+
+    step: Annotated[Literal["cluster_weights"], Field(description="names this technique; it stands last")]
+    bits: Annotated[int, Field(ge=1, le=8, description="of an index: a kernel has at most 2^bits values")] = 4
+    keep: Annotated[tuple[str, ...], Field(description="names or patterns of layers that are left as they are")] = ()
+    train: Annotated[Training | None, Field(description="moves the values that are shared; unset: none")] = None
+
+    @property
+    def trains(self) -> bool:
+        """Only with `train`."""
+        return self.train is not None
+
+
 AnyTechnique = Annotated[
-    FineTuning | WeightPruning | ChannelPruning | LotteryTicket | Distillation, Field(discriminator="step")
+    FineTuning | WeightPruning | ChannelPruning | LotteryTicket | Distillation | LayerFactoring | WeightSharing,
+    Field(discriminator="step"),
 ]
 
 

@@ -17,7 +17,7 @@ from typing import ClassVar
 from pydantic import BaseModel
 
 from builder.artifact import FILES, Artifact, Format, hash_files
-from builder.data import data_sha256, training_sha256
+from builder.data import data_sha256, metric_key, training_sha256
 from builder.errors import StepError
 from builder.spec import ModelSpec
 from core.files import sha256_file, sha256_parts, write_atomically
@@ -54,15 +54,16 @@ class Step(ABC):
         """Writes FILES[produces] into `out_dir`."""
 
 
-def step_key(step: Step, source_key: str, calibration_sha256: str) -> str:
-    """The identity of a step's result: source, configuration, tools, and the machine's facts that kernels depend on."""
+def step_key(step: Step, source_key: str, read: str) -> str:
+    """The identity of a step's result: source, configuration, tools, and the machine's facts that kernels depend on.
+    `read` is the hash of what it reads of data and spec."""
     return sha256_parts(
         [
             source_key,
             step.name,
             json.dumps(dataclasses.asdict(step), sort_keys=True, default=_plain),  # type: ignore[call-overload]
             json.dumps(versions(step.tools), sort_keys=True),
-            calibration_sha256 if step.calibrates else "",
+            read,
             f"{cores()} {isa_flags()}",
             *(sha256_file(file) for file in step.reads()),
         ]
@@ -91,18 +92,19 @@ def run_recipe(
     artifact = source
     for step in steps:
         on_step(step.name)
-        read = _judged_by(step, source.spec, calibration)
-        read += training if step.reads_training else ""
+        read = _read(step, source.spec, calibration, training)
         artifact = _cached(step, artifact, cache, read) or _run(step, artifact, cache, read)
     return artifact
 
 
-def _judged_by(step: Step, spec: ModelSpec, calibration: str) -> str:
-    """The hash of what the step reads of spec and data."""
-    if not step.judges:
-        return calibration
-    wishes = (spec.data.label, spec.metric.model_dump_json(), spec.gates.model_dump_json())
-    return sha256_parts([calibration, *wishes])
+def _read(step: Step, spec: ModelSpec, calibration: str, training: str) -> str:
+    """The hash of what the step reads of spec and data; empty if nothing."""
+    parts = [calibration] if step.calibrates else []
+    if step.judges:
+        parts += [spec.data.label, metric_key(spec), spec.gates.model_dump_json()]
+    if step.reads_training:
+        parts += [training, metric_key(spec)]  # the loss, and what is best, follow from the metric
+    return sha256_parts(parts) if parts else ""
 
 
 def sweep_partial(cache: Path) -> None:
@@ -117,9 +119,9 @@ def _result(step: Step, source: Artifact, folder: Path, key: str, sha256: str) -
     return Artifact(step.produces, folder, source.spec, sha256, key, (*source.history, step.name))
 
 
-def _cached(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifact | None:
+def _cached(step: Step, source: Artifact, cache: Path, read: str) -> Artifact | None:
     """The step's earlier result, if its files are still those that were written."""
-    key = step_key(step, source.key, calibration)
+    key = step_key(step, source.key, read)
     folder = cache / key[:32]
     try:
         sha256 = (folder / "sha256").read_text()
@@ -129,11 +131,11 @@ def _cached(step: Step, source: Artifact, cache: Path, calibration: str) -> Arti
         return None
 
 
-def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifact:
+def _run(step: Step, source: Artifact, cache: Path, read: str) -> Artifact:
     after = f"step {step.name} (after {' -> '.join(source.history) or 'the checkpoint'})"
     if source.format != step.accepts:
         raise StepError(f"{after} takes {step.accepts}, but was given {source.format}; the recipe's order is wrong")
-    key = step_key(step, source.key, calibration)
+    key = step_key(step, source.key, read)
     folder = cache / key[:32]
     partial = cache / f".{key[:32]}.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
@@ -161,7 +163,7 @@ def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifac
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            if found := _cached(step, source, cache, calibration):
+            if found := _cached(step, source, cache, read):
                 shutil.rmtree(resume_folder(partial), ignore_errors=True)
                 return found
             shutil.rmtree(folder)  # damaged

@@ -27,9 +27,10 @@ from builder.errors import CheckpointError, DataError, StepError
 from builder.imports import import_artifact
 from builder.layers import read_layers
 from builder.recipes import Recipe
-from builder.source import source_artifact
+from builder.source import load_torch, source_artifact
 from builder.spec import ModelSpec
 from builder.step import run_recipe
+from builder.steps.cluster_weights import ShareWeights
 from core.errors import TridentError, one_line
 from core.files import write_atomically
 from core.machine import cores
@@ -62,6 +63,7 @@ class Built:
     verdict: Verdict
     timing: Timing
     graph: GraphFacts
+    shared_bytes: int | None
     layers: tuple[LayerNoise, ...]
     golden: bytes
     golden_tolerance: dict[str, float]
@@ -161,6 +163,7 @@ def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha2
         verdict=verdict,
         timing=time_pair(original, variant, pack.inputs),
         graph=graph_facts(artifact, cores()),
+        shared_bytes=_shared_bytes(recipe, source, place),
         layers=read_layers(artifact.folder),
         golden=pack_bytes(take(pack.inputs, rows), take(outputs, rows)),
         golden_tolerance={
@@ -192,6 +195,17 @@ def _make(spec: ModelSpec, recipe: Recipe, place: Workplace, source: Artifact) -
 
         torch.set_num_threads(cores())  # whatever else this process did before: other sums would be other weights
     return run_recipe(steps, source, place.cache, on_step=lambda name: print(f"== {recipe.variant}: {name}"))
+
+
+def _shared_bytes(recipe: Recipe, source: Artifact, place: Workplace) -> int | None:
+    """What the recipe's network, before its export, would take as codebooks and indices; None unless a step makes it
+    share weights."""
+    from builder.codebooks import shared_bytes
+
+    if not any(isinstance(step, ShareWeights) for step in recipe.steps):
+        return None
+    steps = tuple(step for step in recipe.steps if step.produces == "torch")
+    return shared_bytes(load_torch(source.spec, run_recipe(steps, source, place.cache).path))
 
 
 def _onnx_versions(artifact: Artifact) -> tuple[int | None, int | None]:

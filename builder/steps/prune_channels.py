@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from builder.artifact import Artifact, Format
 from builder.channels import ChannelGraph, Coupled, without
-from builder.edits import Edits, RemoveChannels
+from builder.edits import RemoveChannels
 from builder.errors import StepError
 from builder.example_inputs import example_inputs
-from builder.finetune import fit, labelled_task, standing
+from builder.finetune import fit, labelled_task
+from builder.layer_names import check_names, matches
 from builder.source import edits_of, load_torch, save_torch
-from builder.spec_base import loss_limit
-from builder.spec_compress import ChannelPruning, Training
+from builder.spec import ModelSpec
+from builder.spec_compress import ChannelPruning
 from builder.step import Step, resume_folder
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from builder.spec import ModelSpec
-
-
-@dataclass(frozen=True)
-class _Pruned:
-    """A network, and the edits that made it of the one that the step was given."""
-
-    network: nn.Module
-    edits: Edits = ()
+from builder.threshold import Allowance, Reduced, as_far_as_allowed
 
 
 @dataclass(frozen=True)
@@ -40,8 +29,7 @@ class PruneChannels(Step):
     A channel is judged by the norm of all weights that go with it: Li et al., "Pruning Filters for Efficient ConvNets"
     (arXiv:1608.08710), over whole groups as in Fang et al. (arXiv:2301.12900). A layer is left whole, with a printed
     reason, if that would change the outputs' shapes or break the network's own code: each is tried. With `threshold`,
-    layers are pruned one after the other, a tenth of their channels at a time, as far as the held-out samples allow,
-    much as in Yang et al., "NetAdapt" (arXiv:1804.03230).
+    layers are pruned one after the other, a tenth of their channels at a time, as far as the held-out samples allow.
     """
 
     settings: ChannelPruning
@@ -59,7 +47,7 @@ class PruneChannels(Step):
     def __call__(self, source: Artifact, out_dir: Path) -> None:
         """Writes the weights, and the edits with those of this step. Raises StepError if no channel can go, or a layer
         that was named cannot lose any, or would lose all."""
-        whole = _Pruned(load_torch(source.spec, source.path))
+        whole = Reduced(load_torch(source.spec, source.path))
         layers = self._layers(whole, source.spec)
         way = self._by_threshold if self.settings.threshold else self._at_once
         pruned = way(whole, layers, source.spec, resume_folder(out_dir))
@@ -70,12 +58,12 @@ class PruneChannels(Step):
             )
         save_torch(pruned.network, (*edits_of(source), *pruned.edits), out_dir)
 
-    def _layers(self, whole: _Pruned, spec: ModelSpec) -> list[Coupled]:
+    def _layers(self, whole: Reduced, spec: ModelSpec) -> list[Coupled]:
         """The layers that are to lose channels, and can."""
         settings, found = self.settings, []
-        _check_names(whole.network, (*settings.layers, *settings.keep), spec)
+        check_names(whole.network, (*settings.layers, *settings.keep), spec.name)
         for layer in ChannelGraph.of(whole.network, example_inputs(spec)).coupled():
-            if not _matches(layer, settings.layers) or _matches(layer, settings.keep):
+            if not matches(layer.members, settings.layers) or matches(layer.members, settings.keep):
                 continue
             left = channels_left(layer.channels, settings.share, settings.multiple)
             if left == layer.channels:
@@ -93,7 +81,7 @@ class PruneChannels(Step):
                 found.append(layer)
         return found
 
-    def _obstacle(self, whole: _Pruned, layer: Coupled, count: int, spec: ModelSpec) -> str | None:
+    def _obstacle(self, whole: Reduced, layer: Coupled, count: int, spec: ModelSpec) -> str | None:
         """Why a layer cannot lose channels, if so: known from its kind, or found out by trying."""
         if layer.obstacle:
             return layer.obstacle
@@ -103,12 +91,12 @@ class PruneChannels(Step):
             return str(error)
         return None
 
-    def _less(self, pruned: _Pruned, layer: str, count: int, spec: ModelSpec) -> _Pruned:
+    def _less(self, pruned: Reduced, layer: str, count: int, spec: ModelSpec) -> Reduced:
         settings = self.settings
         network, gone = without(pruned.network, example_inputs(spec), layer, count, settings.by, settings.seed)
-        return _Pruned(network, (*pruned.edits, RemoveChannels(layer=layer, channels=gone)))
+        return Reduced(network, (*pruned.edits, RemoveChannels(layer=layer, channels=gone)))
 
-    def _at_once(self, whole: _Pruned, layers: list[Coupled], spec: ModelSpec, folder: Path) -> _Pruned:
+    def _at_once(self, whole: Reduced, layers: list[Coupled], spec: ModelSpec, folder: Path) -> Reduced:
         settings, pruned = self.settings, whole
         for layer in layers:
             left = channels_left(layer.channels, settings.share, settings.multiple)
@@ -118,26 +106,24 @@ class PruneChannels(Step):
             fit(pruned.network, labelled_task(spec, settings.train, pruned.network, folder / "training.pt"))
         return pruned
 
-    def _by_threshold(self, whole: _Pruned, layers: list[Coupled], spec: ModelSpec, folder: Path) -> _Pruned:
-        settings, best, raises = self.settings, whole, 0
-        training = settings.train or Training()
-        judge = labelled_task(spec, training, whole.network)
-        before = standing(whole.network, judge).metric
-        limit = loss_limit(settings.threshold or "", before)
-        for layer in sorted(layers, key=lambda layer: -layer.channels):
-            least = channels_left(layer.channels, settings.share, settings.multiple)
-            bit = max(1, round(layer.channels / 10 / settings.multiple)) * settings.multiple
-            trial, width, misses = best, layer.channels, 0
-            while width > least and misses < settings.patience:
-                fewer, raises = max(least, (width - 1) // bit * bit), raises + 1
-                trial, width = self._less(trial, layer.layer, width - fewer, spec), fewer
-                if settings.train:
-                    checkpoint = folder / f"raise-{raises}.pt"
-                    fit(trial.network, labelled_task(spec, settings.train, trial.network, checkpoint))
-                lost = before - standing(trial.network, judge).metric
-                print(f"{layer.layer}: with {width} of {layer.channels} channels {100 * lost:.2f} points are lost")
-                best, misses = (trial, 0) if lost <= limit else (best, misses + 1)
-        return best
+    def _by_threshold(self, whole: Reduced, layers: list[Coupled], spec: ModelSpec, folder: Path) -> Reduced:
+        settings = self.settings
+        widest = sorted(layers, key=lambda layer: -layer.channels)
+        allowance = Allowance(settings.threshold or "", settings.patience, settings.train)
+        return as_far_as_allowed(
+            whole, [partial(self._narrower, layer, spec) for layer in widest], allowance, spec, folder
+        )
+
+    def _narrower(self, layer: Coupled, spec: ModelSpec, best: Reduced) -> Iterator[tuple[Reduced, str]]:
+        """Networks in which the layer loses a tenth of its channels, and another tenth of what that one was trained to,
+        and so on."""
+        settings, trial, width = self.settings, best, layer.channels
+        least = channels_left(layer.channels, settings.share, settings.multiple)
+        bit = max(1, round(layer.channels / 10 / settings.multiple)) * settings.multiple
+        while width > least:
+            fewer = max(least, (width - 1) // bit * bit)
+            trial, width = self._less(trial, layer.layer, width - fewer, spec), fewer
+            yield trial, f"{layer.layer}: with {width} of {layer.channels} channels"
 
 
 def channels_left(channels: int, share: float, multiple: int) -> int:
@@ -145,17 +131,3 @@ def channels_left(channels: int, share: float, multiple: int) -> int:
     leaves less than one channel."""
     left = round(channels * (1 - share), 6)  # 10 of which 0.9 go leave one, whatever the last bit says
     return min(channels, max(1, round(left / multiple)) * multiple) if left >= 1 else 0
-
-
-def _matches(layer: Coupled, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for name in layer.members for pattern in patterns)
-
-
-def _check_names(network: nn.Module, patterns: tuple[str, ...], spec: ModelSpec) -> None:
-    """Raises StepError for a name or pattern that no layer has."""
-    names = [name for name, _ in network.named_modules() if name]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            close = difflib.get_close_matches(pattern, names, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"its layers are {', '.join(names[:6])}, ..."
-            raise StepError(f"{spec.name} has no layer {pattern!r}; {hint}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -19,17 +20,17 @@ from builder.edits import RemoveChannels, read_edits
 from builder.errors import CheckpointError, StepError
 from builder.keys import make_keys
 from builder.recipes import recipe_of
-from builder.source import load_torch, source_artifact
+from builder.source import load_torch
 from builder.spec import ModelSpec
 from builder.spec_compress import ChannelPruning, FineTuning, LotteryTicket, Training, WeightPruning
 from builder.spec_file import load_spec
-from builder.step import Step, run_recipe, step_key
+from builder.step import step_key
 from builder.steps import lottery_ticket
 from builder.steps.fine_tune import FineTune
 from builder.steps.lottery_ticket import DrawTicket
 from builder.steps.prune_channels import PruneChannels, channels_left
 from builder.steps.prune_weights import PruneWeights, cubic
-from tests.support.quadrants import fresh, quadrants, quadrants_spec, samples
+from tests.support.quadrants import accuracy, fresh, made, quadrants, quadrants_spec, samples
 from tests.support.tiny import onnx_spec
 
 # PyTorch's exporter copies what PyTorch itself has deprecated.
@@ -51,20 +52,8 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
     return quadrants_spec(tmp_path_factory.mktemp("model"))
 
 
-def made(spec: ModelSpec, folder: Path, *recipe: Step) -> Artifact:
-    """What the steps make of the checkpoint."""
-    return run_recipe(recipe, source_artifact(spec, folder / "cache"), folder / "cache")
-
-
 def network(spec: ModelSpec, artifact: Artifact) -> nn.Module:
     return load_torch(spec, artifact.path)
-
-
-def accuracy(found: nn.Module) -> float:
-    """On samples that nothing was trained on."""
-    images, labels = samples(1000, 50)
-    with torch.no_grad():
-        return float((found(torch.from_numpy(images)).argmax(1).numpy() == labels).mean())
 
 
 def zeros(found: nn.Module) -> dict[str, float]:
@@ -182,7 +171,7 @@ def test_a_threshold_prunes_as_far_as_the_held_out_samples_allow(
 ) -> None:
     """Without training, so that the first layer's limit is met soon; the state that lost too much is not kept."""
     artifact = made(spec, tmp_path, channels(0.9, multiple=2, threshold="1pt", patience=2))
-    trials = re.findall(r"(\S+): with (\d+) of (\d+) channels (\S+) points are lost", capsys.readouterr().out)
+    trials = re.findall(r"(\S+): with (\d+) of (\d+) channels, (\S+) points are lost", capsys.readouterr().out)
     found = network(spec, artifact)
     for layer, width in (("body.0", found.body[0].out_channels), ("stem.0", found.stem[0].out_channels)):
         lost = {int(left): float(points) for name, left, _, points in trials if name == layer}
@@ -374,6 +363,24 @@ def test_what_a_technique_reads_decides_its_key(tmp_path: Path) -> None:
     before = step_key(ticket(0.5, early=str(early)), "", "")
     early.write_bytes(b"c")
     assert step_key(ticket(0.5, early=str(early)), "", "") != before
+
+
+def test_other_samples_or_another_metric_are_another_training(tmp_path: Path) -> None:
+    """And concern nothing that does not train."""
+    path, keys = quadrants(tmp_path / "model"), []
+
+    def note() -> None:
+        spec = load_spec(path)
+        keys.append([made(spec, tmp_path, *recipe).key for recipe in ((channels(0.5),), (TUNE,))])
+
+    note()
+    path.write_text(path.read_text().replace("top1", "f1"))
+    note()
+    images, labels = samples(300, 9)
+    np.savez(tmp_path / "model/training.npz", x=images, label=labels)
+    note()
+    assert len({pruned for pruned, _ in keys}) == 1
+    assert len({tuned for _, tuned in keys}) == 3
 
 
 def test_a_spec_is_built_to_a_published_variant_that_is_smaller(tmp_path: Path) -> None:

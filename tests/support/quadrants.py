@@ -15,8 +15,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from builder.artifact import Artifact
+from builder.source import source_artifact
 from builder.spec import ModelSpec
 from builder.spec_file import load_spec
+from builder.step import Step, run_recipe
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,7 +64,8 @@ def trained_state() -> dict[str, Tensor]:
 
     scope: dict[str, type[nn.Module]] = {}
     exec(CODE, scope)
-    torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # more only wait for each other
     with torch.random.fork_rng([]):
         torch.manual_seed(0)
         network = scope["make"]()
@@ -72,6 +76,7 @@ def trained_state() -> dict[str, Tensor]:
                 optimizer.zero_grad()
                 torch.nn.functional.cross_entropy(network(images[rows]), labels[rows]).backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
+    torch.set_num_threads(before)
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
@@ -125,3 +130,17 @@ def fresh(file: Path) -> nn.Module:
     torch.manual_seed(0)
     network: nn.Module = module.make()
     return network
+
+
+def made(spec: ModelSpec, folder: Path, *recipe: Step) -> Artifact:
+    """What the steps make of the checkpoint."""
+    return run_recipe(recipe, source_artifact(spec, folder / "cache"), folder / "cache")
+
+
+def accuracy(network: nn.Module) -> float:
+    """On samples that nothing was trained on."""
+    import torch
+
+    images, labels = samples(1000, 50)
+    with torch.no_grad():
+        return float((network(torch.from_numpy(images)).argmax(1).numpy() == labels).mean())

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from builder.channels import without
-from builder.edits import RemoveChannels, Student, read_edits, replay, write_edits
+from builder.edits import AnyEdit, Factor, RemoveChannels, Student, read_edits, replay, write_edits
 from builder.errors import CheckpointError
 from builder.example_inputs import example_inputs
+from builder.factors import Ranks, factored, put
 from builder.source import load_torch, save_torch
 from tests.support.quadrants import quadrants_spec, samples
 
@@ -38,10 +39,15 @@ def student():
 """
 
 
-def test_a_pruned_network_gives_the_same_bits_in_a_new_process(tmp_path: Path) -> None:
+def test_a_changed_network_gives_the_same_bits_in_a_new_process(tmp_path: Path) -> None:
     spec = quadrants_spec(tmp_path)
-    network, edits = load_torch(spec), []
-    for layer, count in (("back", 5), ("body.0", 20), ("stem.0", 3)):  # of the sum twice: numbered as they are by then
+    network, edits = load_torch(spec), list[AnyEdit]()
+    # Of the sum twice: numbered as they are by then. A layer in parts, one of which loses channels, is among them.
+    for layer, count in (("back", 5), ("body.0", 20), ("stem.0", 3), ("body.0.0", 2)):
+        if layer == "stem.0":
+            ranks = Ranks(6, 9)
+            put(network, "body.0", factored(network.body[0], ranks))
+            edits.append(Factor(layer="body.0", ranks=ranks))
         network, gone = without(network, example_inputs(spec), layer, count, "l2", 0)
         edits.append(RemoveChannels(layer=layer, channels=gone))
     (tmp_path / "pruned").mkdir()
@@ -53,7 +59,8 @@ def test_a_pruned_network_gives_the_same_bits_in_a_new_process(tmp_path: Path) -
         expected = network(torch.from_numpy(images)).numpy()
     assert np.array_equal(np.load(tmp_path / "answers.npy"), expected)
     assert network.back.out_channels == network.stem[0].out_channels == 16 - 5 - 3
-    assert network.depth.groups == network.body[0].out_channels == 12
+    assert network.depth.groups == 12
+    assert [tuple(part.weight.shape) for part in network.body[0]] == [(4, 8, 1, 1), (9, 4, 3, 3), (12, 9, 1, 1)]
 
 
 def test_a_student_takes_the_networks_place_and_can_be_edited_itself(tmp_path: Path) -> None:
