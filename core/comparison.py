@@ -30,6 +30,7 @@ class SummaryRow(ResultModel):
     grpc_p50_ms: float | None = None
     grpc_throughput_rps: float | None = None
     size_bytes: int | None = None
+    shared_bytes: Annotated[int | None, Field(description="as codebooks and indices, as in the build's report")] = None
     resident_bytes: int | None = None
     uncorrected_p99_ms: Annotated[float | None, Field(description="of an open loop: from the sending")] = None
     capacity_rps: Annotated[float | None, Field(description="the highest rate that held the target of p99")] = None

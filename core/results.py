@@ -147,6 +147,10 @@ class BuildRow(ResultModel):
     accuracy: float | None = None
     time_ms: float | None = None
     size_bytes: int | None = None
+    shared_bytes: Annotated[
+        int | None,
+        Field(description="of a network whose weights share values, as codebooks and indices; no runtime stores it"),
+    ] = None
     speedup: float | None = None
     compression: float | None = None
     retention: float | None = None

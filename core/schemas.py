@@ -8,6 +8,7 @@ from pathlib import Path
 
 from core.changes import RunComparison
 from core.comparison import Benchmark, Summary
+from core.findings import CheckReport, LintReport
 from core.load_results import LoadReport
 from core.results import BuildReport, ModelBuild, Passport, ResultModel
 from core.samples import SamplePackInfo
@@ -21,6 +22,8 @@ RESULT_FILES: dict[str, type[ResultModel]] = {
     "summary": Summary,
     "comparison": RunComparison,
     "benchmark": Benchmark,
+    "lint": LintReport,
+    "check": CheckReport,
 }
 """Result files by the name of their schema."""
 

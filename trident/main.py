@@ -18,13 +18,18 @@ from core.errors import TridentError, UsageError
 COMMANDS: Final = {
     "build": "make, verify and publish the variants of one or more specs",
     "serve": "serve a model repository on NVIDIA's Triton, on this machine, until Ctrl-C",
-    "infer": "send .npy, .npz or image files to a served model",
+    "infer": "send arrays, images, JSON or texts to a served model",
+    "status": "show a server, what it has loaded, and how that is doing",
+    "wait": "wait until a server, or some of its models, take requests",
     "loadtest": "load every variant of a model and write the comparison",
     "doctor": "show what INT8 costs in each layer of a built model, and which stay in float",
     "compare": "compare two load tests under the same load, and fail if one got worse",
     "history": "show and plot what the load tests of a model came to",
     "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
+    "lint": "find what is wrong in a model repository, ours or written by hand, without a server",
+    "check": "say whether a release of Triton can load what a model repository holds",
+    "explain": "say one model's config.pbtxt in plain words, with what it does to latency and throughput",
     "tokenize": "turn texts into an .npz that a Hugging Face encoder takes, for a spec's data or for infer",
 }
 
@@ -33,10 +38,15 @@ EXTRAS: Final = {
     "build": ("nncf", "build"),
     "serve": ("pytriton", "serve"),
     "infer": ("tritonclient", "client"),
+    "status": ("tritonclient", "client"),
+    "wait": ("tritonclient", "client"),
     "loadtest": ("locust", "loadtest"),
     "compare": ("pyarrow", "loadtest"),
     "history": ("jinja2", "loadtest"),
     "report": ("jinja2", "loadtest"),
+    "lint": ("tritonclient", "client"),
+    "check": ("tritonclient", "client"),
+    "explain": ("tritonclient", "client"),
     "tokenize": ("tokenizers", "text"),
 }
 
@@ -50,7 +60,8 @@ EPILOG: Final = """exit codes:
   6    the server cannot be started or kept alive
   7    an inference request was refused or failed, or no server answered
   8    a load test cannot be run or trusted, or two of them cannot be compared
-  9    a figure became worse than --fail-on allows
+  9    lint found an error or a warning, check an artifact that would not load, or compare a figure that became worse
+       than --fail-on allows
   130  interrupted"""
 
 
@@ -132,11 +143,42 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 def _infer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="the name that the server knows, e.g. fashion_openvino_int8")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".npy, .npz or images (several: a batch)")
-    parser.add_argument("--url", help="host:port; default: 127.0.0.1:8000 for http, 127.0.0.1:8001 for grpc")
-    parser.add_argument("--protocol", choices=("http", "grpc"), default="http", help="default: %(default)s")
-    parser.add_argument("--timeout", type=float, default=30, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="FILE",
+        help=".npy, .npz, .json, - (JSON on standard input), .txt (a sample a line) or images (several: a batch)",
+    )  # fmt: skip
+    parser.add_argument("--text", action="store_true", help="FILE is no file but a text itself (several: a batch)")
+    _connection(parser, timeout_s=30)
+    parser.add_argument("--top", type=_positive, default=3, metavar="N", help="labels to show; default: %(default)s")
     parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write the outputs there as arrays")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _connection(parser, timeout_s=10)
+
+
+def _wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="default: the server, with all that it was told to load"
+    )
+    _connection(parser, timeout_s=60)
+
+
+def _connection(parser: argparse.ArgumentParser, timeout_s: float) -> None:
+    """How to reach a server; `trident.connect` makes a client of it."""
+    parser.add_argument(
+        "--url", action="append",
+        help="host:port, or http, https, grpc or grpcs:// before it; several times: any of these servers; "
+        "default: 127.0.0.1:8000 for http, 127.0.0.1:8001 for grpc",
+    )  # fmt: skip
+    parser.add_argument("--protocol", choices=("http", "grpc"), help="default: what --url begins with, else http")
+    parser.add_argument("--timeout", type=float, default=timeout_s, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument("--ca", type=Path, metavar="FILE.pem", help="certificates to trust; default: the system's")
+    parser.add_argument("--cert", type=Path, metavar="FILE.pem", help="this client's own, where the server wants one")
+    parser.add_argument("--key", type=Path, metavar="FILE.pem", help="its key")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="a bearer token; default: TRIDENT_TOKEN, if set"
+    )
 
 
 def _loadtest(parser: argparse.ArgumentParser) -> None:
@@ -202,6 +244,48 @@ def _list(parser: argparse.ArgumentParser) -> None:
     _repository(parser)
 
 
+def _lint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="a model repository, one model's folder, or its config.pbtxt",
+    )
+    _release(parser)
+    parser.add_argument(
+        "--cores", type=_positive, help="CPU cores that the server may use; default: those of this process"
+    )
+    parser.add_argument("--fix", action="store_true", help="mend what can be mended; comments and layout stay")
+    parser.add_argument(
+        "--fail-on", choices=("error", "warning", "note"), default="warning", help="default: %(default)s"
+    )
+    parser.add_argument("--sarif", type=Path, metavar="FILE", help="also write the findings in SARIF 2.1.0")
+
+
+def _check(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "path", type=Path, nargs="?", default=Path("model_repository"), metavar="PATH", help="default: %(default)s"
+    )
+    _release(parser)
+    parser.add_argument("--lower", type=Path, metavar="FOLDER", help="write copies there that this release can load")
+
+
+def _explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a model's folder, or its name in the repository")
+    _repository(parser)
+    _release(parser)
+    parser.add_argument("--cores", type=_positive, help="CPU cores that the server may use; default: this process's")
+
+
+def _release(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--triton",
+        metavar="RELEASE",
+        help="such as 26.06; `wheel` is what `trident serve` runs; default: the newest known",
+    )
+
+
 def _tokenize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the encoder's, with tokenizer.json")
     parser.add_argument("texts", type=Path, metavar="FILE", help="a text in each line, UTF-8")
@@ -227,12 +311,17 @@ _OPTIONS: Final = {
     "build": _build,
     "serve": _serve,
     "infer": _infer,
+    "status": _status,
+    "wait": _wait,
     "loadtest": _loadtest,
     "doctor": _doctor,
     "compare": _compare,
     "history": _history,
     "report": _report,
     "list": _list,
+    "lint": _lint,
+    "check": _check,
+    "explain": _explain,
     "tokenize": _tokenize,
 }
 

@@ -18,7 +18,7 @@ from core.scenario import describe_load
 from loadtest.events import PROTOCOL_NAMES
 from trident.charts import number
 from trident.charts_figures import Bar, Point, bars, curves, scatter
-from trident.console import megabytes, percent, score
+from trident.console import megabytes, percent, score, stored
 from trident.doctor_words import diagnosis, relative_error
 from trident.report_words import answer, beside_http, time_goes, why
 from trident.summary import caveats, judged_windows, left_out, load_words, unsteady_speedup
@@ -220,7 +220,7 @@ CELLS: Final[tuple[tuple[str, Callable[[SummaryRow, ModelBuild], str]], ...]] = 
     ("p99 (ms)", lambda r, _: _form(r.p99_ms, ".2f")),
     ("Throughput (1/s)", lambda r, _: _gain(r)),
     ("gRPC (1/s)", lambda r, _: _form(r.grpc_throughput_rps, ",.0f")),
-    ("Size (MB)", lambda r, _: megabytes(r.size_bytes)),
+    ("Size (MB)", lambda r, _: stored(r.size_bytes, r.shared_bytes)),
     ("Memory (MB)", lambda r, _: megabytes(r.resident_bytes)),
     ("Speed-up", lambda r, _: _speedup(r)),
     ("Compression", lambda r, _: _form(r.compression, ".2f")),

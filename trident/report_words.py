@@ -71,11 +71,25 @@ CAUSES = (
 )
 
 
-def why(variant: str) -> str:
+# A step of a compression -> why the network that it leaves answers otherwise.
+COMPRESSED = {
+    "prune_channels": "Channels were removed; what training did not make good of what they contributed is missing.",
+    "prune_weights": "Weights were set to zero; what training did not make good of what they contributed is missing.",
+    "lottery_ticket": "Most weights were set to zero and the others trained again, from early values: another network.",
+    "low_rank": "Layers were cut down to their strongest combinations of channels; what training did not make good of "
+    "the others is missing.",
+    "cluster_weights": "Each kernel's weights were moved to the nearest of a few values that they share.",
+    "finetune": "The network was trained further, and decides otherwise where it learned to.",
+}
+
+
+def why(variant: str, history: tuple[str, ...] = ()) -> str:
     """Where the error of this kind of variant comes from, each cause in a sentence or two."""
     if variant.startswith("imported_"):
         return "Another tool made this file as it is: what was rounded, and where, is for its maker to say."
     found, left = [], variant
+    if not variant.startswith("pruned_"):
+        found += [words for step, words in COMPRESSED.items() if step in history]
     for part, words in CAUSES:
         if part in left:
             found.append(words)

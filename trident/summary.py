@@ -14,7 +14,7 @@ from core.machine import describe, versions
 from core.results import BuildRow, Interval, ModelBuild
 from core.scenario import ClosedLoop, OpenLoop, Protocol, describe_load
 from loadtest.events import PROTOCOL_NAMES, coverage, limited_by_generator
-from trident.console import megabytes, number, percent, score
+from trident.console import number, percent, score, stored
 
 
 def summarize(
@@ -80,6 +80,7 @@ def _row(row: BuildRow, load: LoadReport, latency_users: int, protocol: Protocol
         grpc_p50_ms=grpc.p50_ms,
         grpc_throughput_rps=grpc.throughput_rps,
         size_bytes=row.size_bytes,
+        shared_bytes=row.shared_bytes,
         resident_bytes=load.resident_bytes.get(row.variant),
         sparsity=row.graph.sparsity if row.graph else None,
         flops=row.graph.flops if row.graph else None,
@@ -180,7 +181,7 @@ def summary_table(summary: Summary) -> Table:
             number(row.p95_ms),
             number(row.p99_ms),
             number(row.throughput_rps, ".0f") + gain,
-            megabytes(row.size_bytes),
+            stored(row.size_bytes, row.shared_bytes),
             number(row.speedup, ".2f", "x"),
             number(row.compression, ".2f", "x"),
             percent(row.retention),

@@ -19,14 +19,15 @@ ALLOWED: dict[str, frozenset[str]] = {
     "builder": frozenset({"core"}),
     "server": frozenset({"core"}),
     "client": frozenset({"core"}),
+    "lint": frozenset({"core"}),
     "loadtest": frozenset({"core", "client"}),
-    "trident": frozenset({"core", "builder", "server", "client", "loadtest"}),
+    "trident": frozenset({"core", "builder", "server", "client", "lint", "loadtest"}),
 }
 # Heavy, and absent where only client or load test are installed: only for the builder and the backends.
 RUNTIMES = frozenset(
     {
         *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "safetensors", "tensorrt", "tensorrt_rtx"),
-        *("transformers", "tokenizers"),
+        *("transformers", "tokenizers", "torch_pruning"),
     }
 )
 RUNTIMES_ALLOWED = ("builder/**/*.py", "server/backends/*/model.py")
@@ -76,6 +77,8 @@ def test_every_package_is_in_the_table() -> None:
         ("core/a.py", "import builder", "builder"),
         ("server/a.py", "def f():\n    from client.http import Client", "client"),
         ("client/a.py", "import numpy, loadtest.run", "loadtest"),
+        ("lint/a.py", "from builder import triton_config", "builder"),
+        ("lint/onnx_file.py", "import onnx", "onnx"),
         ("loadtest/a.py", "from server import find", "server"),
         ("builder/steps/a.py", "import trident.main as t", "trident"),
         ("trident/a.py", "if True:\n    import torch", "torch"),
