@@ -30,7 +30,7 @@ def raises(name: str, kinds: str, asked: list[str]) -> Raises:
         for number, kind in enumerate(kinds):
             network = copy.deepcopy(best.network)
             if kind == "x":
-                torch.nn.init.zeros_(network.get_submodule("head").weight)
+                torch.nn.init.constant_(network.get_submodule("head").weight, 1e-3)  # no zeros: those would stay
             trial = Reduced(network, (*trial.edits, RemoveChannels(layer=name, channels=(number,))))
             asked.append(f"{name}{number}")
             yield trial, f"{name}{number}"
@@ -48,7 +48,7 @@ def test_the_last_that_lost_no_more_is_kept_and_patience_ends_a_layer(
     assert [(edit.layer, edit.channels) for edit in found.edits if isinstance(edit, RemoveChannels)] == [
         ("a", (0,)), ("a", (1,)), ("a", (2,)), ("c", (0,)),
     ]  # fmt: skip
-    assert found.network.get_submodule("head").get_parameter("weight").any()
+    assert len(found.network.get_submodule("head").get_parameter("weight").unique()) > 1
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "a0, 0.00 points are lost"
     assert float(said[1].split()[1]) > 20
@@ -56,10 +56,10 @@ def test_the_last_that_lost_no_more_is_kept_and_patience_ends_a_layer(
 
 
 def test_training_follows_each_raise_and_may_make_it_good(spec: ModelSpec, tmp_path: Path) -> None:
-    training = Training(epochs=2, lr=1e-2, batch=50)
+    training = Training(epochs=3, lr=1e-2, batch=50)
     found = as_far_as_allowed(
-        Reduced(load_torch(spec)), [raises("a", "x", [])], Allowance("10pt", 1, training), spec, tmp_path
+        Reduced(load_torch(spec)), [raises("a", "x", [])], Allowance("15pt", 1, training), spec, tmp_path
     )
     assert len(found.edits) == 1
-    assert found.network.get_submodule("head").get_parameter("weight").any()
+    assert len(found.network.get_submodule("head").get_parameter("weight").unique()) > 1
     assert [path.name for path in tmp_path.iterdir()] == ["raise-1.pt"]  # from which a killed run goes on
