@@ -15,10 +15,12 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Literal
 
+from core.comparison import Benchmark, Claim, Summary
 from core.files import write_atomically
 from core.intervals import median_interval, steady
+from core.load_results import LoadReport, LoadWindow
 from core.machine import now
-from core.results import Benchmark, BuildReport, BuildRow, Claim, LoadReport, LoadWindow, Summary, Timing
+from core.results import BuildReport, BuildRow, Timing
 from trident.console import megabytes, number, percent
 from trident.summary import COLUMNS
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 from benchmarks.demo import HERE, SPEC, TRIDENT, claim, commit, counted, run
 from benchmarks.lint_repositories import DOCUMENTED
+from core.comparison import Benchmark, Claim
 from core.files import write_atomically
 from core.machine import describe, now, versions
-from core.results import Benchmark, Claim
 from lint.releases import NEWEST, WHEEL, find_release
 from lint.run import lint
 from tests.support.lint_faults import FAULTS

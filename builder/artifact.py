@@ -13,7 +13,7 @@ Format = Literal["torch", "torchscript", "onnx", "openvino"]
 
 # The files that a version's folder holds, main file first, under the names that Triton's backends look for.
 FILES: Final[dict[Format, tuple[str, ...]]] = {
-    "torch": ("model.safetensors",),
+    "torch": ("model.safetensors", "edits.json"),
     "torchscript": ("model.pt",),
     "onnx": ("model.onnx",),
     "openvino": ("model.xml", "model.bin"),
@@ -25,8 +25,8 @@ MAX_IR_VERSION: Final = 10  # of ONNX files: the newest that the embedded server
 @dataclass(frozen=True)
 class Artifact:
     """A model in one format. `folder` holds FILES[format]; a `torch` artifact is a state_dict for the spec's factory,
-    and without a history it is the checkpoint itself, under the user's name. `sha256` is over the files' contents,
-    `history` the steps that made it, `key` its identity in the cache."""
+    changed by the edits beside it, and without a history it is the checkpoint itself, under the user's name. `sha256`
+    is over the files' contents, `history` the steps that made it, `key` its identity in the cache."""
 
     format: Format
     folder: Path

@@ -17,7 +17,8 @@ from builder.passport import make_passport
 from builder.recipes import Recipe, recipes_of
 from builder.related import related
 from builder.repository import Package, Repository, remedy
-from builder.spec import RUN_THEIR_CONTENT, ModelSpec
+from builder.spec import ModelSpec
+from builder.spec_checkpoint import RUN_THEIR_CONTENT
 from builder.spec_file import load_spec
 from builder.step import sweep_partial
 from builder.triton_config import make_config
@@ -101,8 +102,9 @@ def _build(spec_files: list[Path], options: BuildOptions, listener: Listener) ->
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"the name {twice.pop()!r} stands in two specs; a model's name must be its own")
     for spec in specs:
-        make_keys(spec)  # every checkpoint, data file and import is found before anything is built
-        recipes_of(spec)
+        keys = make_keys(spec)  # every checkpoint, data file and import is found before anything is built
+        for recipe in recipes_of(spec):
+            keys.of(recipe)
     models = tuple(build_model(path, spec, options, listener) for path, spec in zip(spec_files, specs, strict=True))
     report = BuildReport(
         created_at=now(),
@@ -184,7 +186,10 @@ def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
         return _retimed(builder, recipe, key, row) if builder.options.retime and row.timing else row
     builder.listener.on_start(spec.name, recipe.variant)
     try:
-        built = builder.workshop.run(build_variant, spec, recipe, builder.place, builder.keys.source)
+        built = builder.workshop.run(
+            build_variant, spec, recipe, builder.place, builder.keys.source,
+            on_epoch=lambda line: builder.listener.on_start(spec.name, f"{recipe.variant}, {line}"),
+        )  # fmt: skip
         row = _publish(builder, recipe, key, built)
     except (PublishError, OSError):
         raise  # neither is this variant's own fault, and the next one would meet it too
@@ -266,6 +271,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         verdict=verdict,
         timing=built.timing,
         graph=built.graph,
+        shared_bytes=built.shared_bytes,
         layers=built.layers,
         history=artifact.history,
     )

@@ -69,9 +69,19 @@ def training_sha256(spec: ModelSpec) -> str:
     if spec.data.training is None:
         return ""
     try:
-        return sha256_parts([sha256_file(spec.data.training), str(spec.preprocess)])
+        return sha256_parts([sha256_file(spec.data.training), str(spec.preprocess), spec.data.label])
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; correct `data` in the spec") from error
+
+
+def metric_key(spec: ModelSpec) -> str:
+    """The metric; of the user's own function its name and its file's content instead of the path. Raises InputError if
+    it cannot be loaded."""
+    file, _, function = spec.metric.name.rpartition(":")
+    if not file:
+        return spec.metric.model_dump_json()
+    spec.metric.function  # noqa: B018  # raises, before anything is built, if it cannot be loaded
+    return f"{function} {sha256_file(Path(file))} {spec.metric.output} {spec.metric.higher_is_better}"
 
 
 def load_samples(spec: ModelSpec, path: Path, labelled: bool = True) -> Samples:
@@ -168,18 +178,22 @@ def check_data(
                 f"{len(shared)} samples stand in both {path.name} and {spec.data.evaluation.name}; "
                 f"calibrate and train on data that the evaluation does not hold"
             )
-    if spec.metric.function.labels == "number":
+    if (classes := class_count(spec)) is None:
         return
-    output = next(tensor for tensor in spec.outputs if tensor.name == spec.metric.output)
-    sizes = [dim for dim in output.dims if isinstance(dim, int)]
-    if len(sizes) < len(output.dims):  # a named axis: the count of classes varies
-        return
-    classes = max(2, math.prod(sizes))  # a single score tells two classes apart
     if not 0 <= int(evaluation.labels.min()) <= int(evaluation.labels.max()) < classes:
         raise DataError(
             f"{spec.data.evaluation}: labels go from {evaluation.labels.min()} to {evaluation.labels.max()}, "
-            f"but output {output.name!r} has {classes} classes"
+            f"but output {spec.metric.output!r} has {classes} classes"
         )
+
+
+def class_count(spec: ModelSpec) -> int | None:
+    """How many classes the labels may name; None where the metric takes numbers, or the count varies with an axis."""
+    output = next(tensor for tensor in spec.outputs if tensor.name == spec.metric.output)
+    sizes = [dim for dim in output.dims if isinstance(dim, int)]
+    if spec.metric.function.labels == "number" or len(sizes) < len(output.dims):
+        return None
+    return max(2, math.prod(sizes))  # a single score tells two classes apart
 
 
 def warnings(spec: ModelSpec, calibration: Samples | Examined, original: MetricValue) -> tuple[str, ...]:

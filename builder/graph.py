@@ -1,7 +1,7 @@
 """What is inside an artifact: weights, zeros, arithmetic, and its operators as stored and as executed.
 
-OpenVINO reads ONNX files and its own, so one walk over its graph serves both; TorchScript is described by the network
-that it was traced from. A graph with recurrent layers, loops or branches is not counted at all: half a count misleads.
+OpenVINO reads ONNX files and its own, so one walk over its graph serves both; TorchScript is described by its own.
+A graph with recurrent layers, loops or branches is not counted at all: half a count misleads.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from builder.artifact import Artifact, Format
+from builder.example_inputs import example_inputs
 from builder.runtimes import openvino_settings
 from builder.source import load_torch
 from builder.spec import ModelSpec
-from builder.steps.trace_torchscript import example_inputs
 from core.results import GraphFacts
 
 # OpenVINO's operators that multiply by a constant: the port where it may come in, and the kernel's axes that hold one
@@ -43,6 +43,9 @@ RECURRENT: Final = {
     "prim::Loop",
     "prim::If",
 }  # of TorchScript
+MULTIPLIED: Final = {
+    "_convolution", "conv1d", "conv2d", "conv3d", "linear", "matmul", "mm", "bmm", "addmm", "t", "transpose", "permute",
+}  # fmt: skip  # of TorchScript
 NO_LAYERS: Final = {"Const", "Input", "Output", "Parameter", "Constant", "Result"}
 
 
@@ -74,12 +77,12 @@ def _torchscript(artifact: Artifact, threads: int) -> GraphFacts:  # noqa: ARG00
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    network = load_torch(artifact.spec)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(*example_inputs(artifact.spec, batch=1))
-    kernels = [_Kernel(value.detach().numpy(), np.zeros(())) for value in network.parameters() if value.dim() > 1]
     stored = torch.jit.load(artifact.path, map_location="cpu")  # type: ignore[no-untyped-call]
-    names = Counter(node.kind().removeprefix("aten::") for node in stored.inlined_graph.nodes())
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        stored(*example_inputs(artifact.spec, batch=1))
+    nodes = list(stored.inlined_graph.nodes())
+    kernels = [_Kernel(value.numpy(), np.zeros(())) for value in _multiplied(nodes)]
+    names = Counter(node.kind().removeprefix("aten::") for node in nodes)
     counted = bool(kernels) and not RECURRENT & names.keys()
     return _facts(
         kernels if counted else None,
@@ -87,6 +90,15 @@ def _torchscript(artifact: Artifact, threads: int) -> GraphFacts:  # noqa: ARG00
         {name: count for name, count in names.items() if not name.startswith("prim::")},
         {},
     )
+
+
+def _multiplied(nodes: list[Any]) -> Iterator[Any]:
+    """The weights in a frozen graph that something is multiplied by, or that are transposed for it."""
+    for node in nodes:
+        users = {use.user.kind().removeprefix("aten::") for output in node.outputs() for use in output.uses()}
+        stored = node.kind() == "prim::Constant" and "value" in node.attributeNames() and node.kindOf("value") == "t"
+        if stored and users & MULTIPLIED and node.t("value").dim() > 1:
+            yield node.t("value")
 
 
 def _onnx(artifact: Artifact, threads: int) -> GraphFacts:

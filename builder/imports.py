@@ -32,12 +32,12 @@ def examine_import(spec: ModelSpec, name: str) -> Imported:
     that keeps its weights anywhere but beside it."""
     file = spec.imports[name]
     field = f"`imports.{name}`"
-    main = hash_input(file, field, spec)
+    main = hash_input(file, field, spec.name)
     more = _weights(file) if file.suffix == ".xml" else _external(file)
     return Imported(
         name,
         "openvino" if file.suffix == ".xml" else "onnx",
-        sha256_parts([main, *(hash_input(path, field, spec) for path in more)]),
+        sha256_parts([main, *(hash_input(path, field, spec.name) for path in more)]),
     )
 
 

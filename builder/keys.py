@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-from builder.data import data_sha256, training_sha256
+from builder.data import data_sha256, metric_key, training_sha256
 from builder.own_code import own_code
 from builder.recipes import Recipe
-from builder.source import more_tools, source_sha256
+from builder.source import hash_input, more_tools, source_sha256
 from builder.spec import ModelSpec
-from core.files import sha256_file, sha256_parts
+from core.files import sha256_parts
 from core.machine import cores, isa_flags, versions
 
-TOOLS: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy")
+TOOLS: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy", "torch-pruning")
 # What the server is told, not what the artifact is: a change of these replaces config.pbtxt and builds nothing.
-SERVING_ONLY: Final = {"serving", "labels", "postprocess", "target", "variants", "imports", "pad"}
+SERVING_ONLY: Final = {"serving", "labels", "postprocess", "target", "variants", "imports", "compress", "pad"}
 
 
 @dataclass(frozen=True)
 class Keys:
     """The hashes that decide whether anything has to be done. `base` covers all but the variant."""
 
+    model: str
     source: str
     calibration: str
     training: str  # the calibration's where the spec names no training data
@@ -31,7 +31,8 @@ class Keys:
 
     def of(self, recipe: Recipe) -> str:
         """The build key of one variant."""
-        return sha256_parts([self.base, recipe.variant, repr(recipe)])
+        files = [hash_input(file, "`compress`", self.model) for step in recipe.steps for file in step.reads()]
+        return sha256_parts([self.base, recipe.variant, repr(recipe), *files])
 
 
 def make_keys(spec: ModelSpec) -> Keys:
@@ -43,14 +44,5 @@ def make_keys(spec: ModelSpec) -> Keys:
     tools = json.dumps(versions((*TOOLS, *more_tools(spec))), sort_keys=True)
     facts = f"{cores()} {isa_flags()} {own_code()}"
     training = training_sha256(spec) or calibration
-    parts = [source, calibration, evaluation, training, wishes, _metric(spec), tools, facts]
-    return Keys(source, calibration, training, sha256_parts(parts))
-
-
-def _metric(spec: ModelSpec) -> str:
-    """The metric; of the user's own function its name and its file's content instead of the path."""
-    file, _, function = spec.metric.name.rpartition(":")
-    if not file:
-        return spec.metric.model_dump_json()
-    spec.metric.function  # noqa: B018  # raises, before anything is built, if it cannot be loaded
-    return f"{function} {sha256_file(Path(file))} {spec.metric.output} {spec.metric.higher_is_better}"
+    parts = [source, calibration, evaluation, training, wishes, metric_key(spec), tools, facts]
+    return Keys(spec.name, source, calibration, training, sha256_parts(parts))

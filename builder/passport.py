@@ -18,7 +18,7 @@ def make_passport(spec: ModelSpec, recipe: Recipe, keys: Keys, key: str, built: 
     """The passport of a variant that is about to be published; `key` is its build key."""
     artifact = built.artifact
     calibrated = any(step.calibrates for step in recipe.steps)
-    trained = any(step.trains for step in recipe.steps)
+    trained = any(step.reads_training for step in recipe.steps)
     return Passport(
         model=spec.name,
         variant=recipe.variant,

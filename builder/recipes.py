@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from builder.artifact import Format
 from builder.imports import Imported, examine_import
 from builder.spec import ModelSpec
+from builder.spec_compress import WeightPruning
 from builder.step import Step
+from builder.steps.cluster_weights import ShareWeights
+from builder.steps.distill import Distill
 from builder.steps.export_onnx import ExportOnnx
+from builder.steps.fine_tune import FineTune
 from builder.steps.fold_onnx import FoldOnnx
-from builder.steps.prune_magnitude import PruneMagnitude
+from builder.steps.lottery_ticket import DrawTicket
+from builder.steps.low_rank import FactorLayers
+from builder.steps.prune_channels import PruneChannels
+from builder.steps.prune_weights import PruneWeights
 from builder.steps.quantize_onnx_dynamic import QuantizeOnnxDynamic
 from builder.steps.quantize_onnx_mixed import QuantizeOnnxMixed
 from builder.steps.quantize_onnx_static import QuantizeOnnxStatic
@@ -58,7 +66,7 @@ class Recipe:
 
 FP32, FP16, INT8, DYNAMIC = 1e-3, 1e-2, 5e-2, 0.2
 EXPORT: Final = (ExportOnnx(), FoldOnnx())
-PRUNE: Final = PruneMagnitude(share=0.3)
+PRUNE: Final = PruneWeights(WeightPruning(step="prune_weights", share=0.3))
 TRAINED: Final = (TrainQuantized(), FoldOnnx())
 
 RECIPES: Final = {
@@ -91,9 +99,30 @@ RECIPES: Final = {
 }
 
 
+# What a spec may put before a recipe: the technique's name there, and the step that it becomes.
+TECHNIQUES: Final[dict[str, Callable[[Any], Step]]] = {
+    "finetune": FineTune,
+    "prune_weights": PruneWeights,
+    "prune_channels": PruneChannels,
+    "lottery_ticket": DrawTicket,
+    "distill": Distill,
+    "low_rank": FactorLayers,
+    "cluster_weights": ShareWeights,
+}
+
+
+def recipe_of(spec: ModelSpec, variant: str) -> Recipe:
+    """The recipe of one of the spec's own variants; with the steps of its compression, if any, before the others."""
+    if variant in RECIPES:
+        return RECIPES[variant]
+    compression, _, base = variant.partition("_")
+    steps = tuple(TECHNIQUES[part.step](part) for part in spec.compress[compression])
+    return replace(RECIPES[base], variant=variant, steps=(*steps, *RECIPES[base].steps), faithful=False)
+
+
 def recipes_of(spec: ModelSpec) -> list[Recipe]:
     """The recipes of all variants that a spec asks for, those made by other tools last. What such a file holds cannot
     be told from outside, so it has the widest tolerance. Raises CheckpointError for one that is missing or not safe."""
-    own = [RECIPES[variant] for variant in spec.variants]
+    own = [recipe_of(spec, variant) for variant in spec.variants]
     foreign = {name: examine_import(spec, name) for name in spec.imports}
     return own + [Recipe(f"imported_{name}", (), DYNAMIC, imported=found) for name, found in foreign.items()]

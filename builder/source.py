@@ -6,21 +6,23 @@ Only what the spec calls trusted is loaded as a program.
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import pickle
 import struct
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.artifact import Artifact
+from builder.edits import AnyEdit, Edits, read_edits, replay, write_edits
 from builder.errors import CheckpointError
+from builder.example_inputs import example_inputs
+from builder.factory import call_factory, factory_file
 from builder.own_code import own_code
 from builder.source_huggingface import huggingface_files, load_huggingface
 from builder.source_program import load_exported, load_torchscript
 from builder.spec import ModelSpec
-from core.errors import TridentError, one_line
+from builder.spec_checkpoint import Checkpoint
 from core.files import sha256_file, sha256_parts, write_atomically
 from core.machine import versions
 
@@ -33,10 +35,7 @@ def source_sha256(spec: ModelSpec) -> str:
     """The hash of all that decides the network: the checkpoint's bytes, external data, its factory's code, what is done
     with a text's vectors. Imports nothing heavy."""
     source = spec.checkpoint
-    files = huggingface_files(source) if source.kind == "huggingface" else [source.file]
-    if source.factory:
-        files.append(_factory_file(spec))
-    parts = [hash_input(file, "`checkpoint`", spec) for file in files]
+    parts = [hash_input(file, "`checkpoint`", spec.name) for file in checkpoint_files(source)]
     parts.append(source.factory.rpartition(":")[2] if source.factory else "")
     if source.onnx:
         from builder.onnx_file import external_files
@@ -45,15 +44,21 @@ def source_sha256(spec: ModelSpec) -> str:
     return sha256_parts([source.kind, source.pooling, str(source.normalize), *parts])
 
 
+def checkpoint_files(source: Checkpoint) -> list[Path]:
+    """The files of weights and code that decide the network; an ONNX file's external data apart."""
+    files = huggingface_files(source) if source.kind == "huggingface" else [source.file]
+    return [*files, factory_file(source.factory)] if source.factory else files
+
+
 def more_tools(spec: ModelSpec) -> tuple[str, ...]:
     """Packages beside the usual ones whose versions decide what the checkpoint computes."""
     return ("transformers",) if spec.checkpoint.kind == "huggingface" else ()
 
 
-def hash_input(file: Path, field: str, spec: ModelSpec) -> str:
+def hash_input(file: Path, field: str, model: str) -> str:
     """The SHA-256 of a file that the spec names in `field`. Raises CheckpointError if it is not there."""
     if not file.is_file():
-        raise CheckpointError(f"{file} does not exist; correct {field} in the spec of {spec.name}")
+        raise CheckpointError(f"{file} does not exist; correct {field} in the spec of {model}")
     try:
         return sha256_file(file)
     except OSError as error:
@@ -92,28 +97,48 @@ def save_onnx(model: onnx.ModelProto, file: Path, folder: Path) -> None:
     write_atomically(folder / "model.onnx", data)
 
 
-def _factory_file(spec: ModelSpec) -> Path:
-    return Path((spec.checkpoint.factory or "").rpartition(":")[0])
-
-
 def load_torch(spec: ModelSpec, file: Path | None = None) -> nn.Module:
-    """The trained network in evaluation mode, on the CPU. `file` is a state_dict that a step made of it, or the
-    checkpoint itself (the default). Raises CheckpointError if file and network do not fit."""
+    """The trained network in evaluation mode, on the CPU. `file` is a state_dict that a step made of it, its edits
+    beside it, or the checkpoint itself (the default). Raises CheckpointError if file and network do not fit."""
     source, file = spec.checkpoint, file or spec.checkpoint.file
+    whole = source.kind != "state_dict" and file == source.file  # the loader has filled it
+    network = structure(spec, () if file == source.file else read_edits(file.parent))
+    if whole:
+        return network
+    fill(network, file, source.factory or str(source.file))
+    return network if source.kind == "exported" else network.eval()
+
+
+def structure(spec: ModelSpec, edits: Edits = ()) -> nn.Module:
+    """The network after the edits, in evaluation mode. Its weights are fresh ones if a factory made it."""
+    source = spec.checkpoint
     if source.kind == "state_dict":
-        network = _call_factory(spec)
+        network = call_factory(source.factory or "").eval()
     elif source.kind == "huggingface":
         network = load_huggingface(source)
     else:
         network = (load_torchscript if source.kind == "torchscript" else load_exported)(source.file)
-    if source.kind != "state_dict" and file == source.file:
-        return network
-    _fill(network, file, source.factory or str(source.file))
-    return network if source.kind == "exported" else network.eval()
+    return replay(network, edits, example_inputs(spec)) if edits else network
 
 
-def _fill(network: nn.Module, file: Path, made_by: str) -> None:
-    """Loads the state_dict in `file`. Raises CheckpointError unless it has the network's names and shapes."""
+def edits_of(artifact: Artifact) -> Edits:
+    """What was done to the structure of a `torch` artifact; nothing to the checkpoint itself."""
+    return read_edits(artifact.folder) if artifact.history else ()
+
+
+def save_torch(network: nn.Module, edits: Sequence[AnyEdit], folder: Path) -> None:
+    """Writes a `torch` artifact: the weights, and the edits that lead from the factory's network to this one."""
+    from safetensors.torch import save_file
+
+    # Copies: layers that share a tensor are loaded as well from two, and safetensors refuses shared ones.
+    state = {name: tensor.detach().clone().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / "model.safetensors")
+    write_edits(folder, edits)
+
+
+def fill(network: nn.Module, file: Path, made_by: str) -> None:
+    """Loads the state_dict in `file` into a network that `made_by` describes. Raises CheckpointError unless it has the
+    network's names and shapes."""
     state = _load_state_dict(file)
     own = network.state_dict()
     missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -170,28 +195,3 @@ def _load_state_dict(path: Path) -> dict[str, Tensor]:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:200] or type(error).__name__
-
-
-def _call_factory(spec: ModelSpec) -> nn.Module:
-    import torch
-
-    file, name = _factory_file(spec), (spec.checkpoint.factory or "").rpartition(":")[2]
-    module_spec = importlib.util.spec_from_file_location(f"trident_factory_{file.stem}", file)
-    if module_spec is None or module_spec.loader is None:
-        raise CheckpointError(f"{file} cannot be imported; `factory` names a Python file and a function in it")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module  # dataclasses and torch.jit look their module up there
-    try:
-        module_spec.loader.exec_module(module)
-        network = getattr(module, name)()
-    except TridentError:
-        raise
-    except (Exception, SystemExit) as error:  # the user's code may raise anything, and a script may call exit()
-        raise CheckpointError(
-            f"factory {spec.checkpoint.factory} failed: {type(error).__name__}: {one_line(error)}"
-        ) from error
-    if not isinstance(network, torch.nn.Module):
-        raise CheckpointError(
-            f"factory {spec.checkpoint.factory} returned {type(network).__name__}, not a torch module"
-        )
-    return network

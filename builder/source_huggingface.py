@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from builder.errors import CheckpointError
-from builder.spec import Checkpoint
+from builder.spec_checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

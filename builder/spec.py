@@ -5,16 +5,19 @@ from __future__ import annotations
 import difflib
 import math
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, field_validator, model_validator
 
+from builder.spec_base import Loss, Positive, SpecModel, loss_limit
+from builder.spec_checkpoint import Checkpoint
+from builder.spec_compress import CompressionName, Techniques
 from core.axes import Number
 from core.metrics import METRICS, Metric, get_metric
 from core.tensors import Axis, TensorSpec
 from core.transforms import Preprocess
 
-VariantId = Literal[
+VARIANTS: Final = (
     "torch_fp32",
     "onnx_fp32", "onnx_int8_dynamic", "onnx_int8_static",
     "openvino_fp32", "openvino_fp16", "openvino_int8",
@@ -23,86 +26,23 @@ VariantId = Literal[
     "onnx_int8_qat", "openvino_int8_qat",
     "onnx_int8_entropy", "onnx_int8_percentile", "onnx_int8_smooth", "onnx_int8_weights", "onnx_int4_weights",
     "onnx_fp16", "openvino_int8_smooth", "openvino_int8_weights", "openvino_int4_weights",
-]  # fmt: skip
-DEFAULT_VARIANTS: tuple[VariantId, ...] = get_args(VariantId)[:9]  # the others are built where a spec names them
-Kind = Literal["state_dict", "onnx", "torchscript", "exported", "huggingface"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+)  # fmt: skip
+DEFAULT_VARIANTS: tuple[str, ...] = VARIANTS[:9]  # the others are built where a spec names them
 TEXT_INPUTS = ["input_ids", "attention_mask", "token_type_ids"]
-RUN_THEIR_CONTENT: tuple[Kind, ...] = ("torchscript", "exported")
-Positive = Annotated[int, Field(ge=1)]
 ImportName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 TAKEN_NAMES = ("cache", "demo", "server")  # folders of `artifacts/`, where each model has one of its own name
 
 
-class SpecModel(BaseModel):
-    """Base of the spec's parts: frozen, and a field that is not known is a mistake."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Checkpoint(SpecModel):
-    """Where the weights come from, one of: a `state_dict` file (`.pt`, `.pth`, `.safetensors`) with the `factory`
-    (`file.py:function`) that makes the untrained network; an `onnx` file; a `torchscript` or an `exported` program,
-    which run what they contain and so need `trust`; a `huggingface` folder. Paths are relative to the spec."""
-
-    state_dict: Annotated[Path | None, Field(description="the weights; `.pt`, `.pth` or `.safetensors`")] = None
-    factory: Annotated[
-        Annotated[str, StringConstraints(pattern=r"^.+\.py:[A-Za-z_]\w*$")] | None,
-        Field(description="`file.py:function`; without arguments, returns the untrained `torch.nn.Module`"),
-    ] = None
-    onnx: Annotated[Path | None, Field(description="an ONNX file, its first axis the batch and dynamic")] = None
-    torchscript: Annotated[Path | None, Field(description="a `.pt` file by `torch.jit.save`; needs `trust`")] = None
-    exported: Annotated[Path | None, Field(description="a `.pt2` file by `torch.export.save`; needs `trust`")] = None
-    huggingface: Annotated[
-        Path | None, Field(description="an encoder's folder with `config.json` and `model.safetensors`; extra `text`")
-    ] = None
-    trust: Annotated[
-        bool, Field(description="yes: the `torchscript` or `exported` file is as trustworthy as a program of your own")
-    ] = False
-    pooling: Annotated[
-        Literal["mean", "cls", "none"],
-        Field(description="of `huggingface`: one vector a text, over the tokens that the mask keeps, or all vectors"),
-    ] = "mean"
-    normalize: Annotated[bool, Field(description="of `huggingface`: each vector divided by its L2 norm")] = False
-    head: Annotated[
-        Path | None,
-        Field(description="of `huggingface`: a `.safetensors` with `weight` `[C, D]` and `bias` `[C]`, applied last"),
-    ] = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Checkpoint:
-        if len(given := [kind for kind in KINDS if getattr(self, kind) is not None]) != 1:
-            what = f"not {' and '.join(given)}" if given else "none is given"
-            raise ValueError(f"give one of {', '.join(KINDS)}; {what}")
-        if (self.state_dict is None) != (self.factory is None):
-            raise ValueError("state_dict and factory (file.py:function) go together")
-        if self.kind in RUN_THEIR_CONTENT and not self.trust:
-            raise ValueError(
-                f"a {self.kind} file is a program, and loading it runs what it contains; if it comes from you, or from "
-                f"one whose programs you would run, add `trust: true` to checkpoint, else ask for the state_dict"
-            )
-        if self.trust and self.kind not in RUN_THEIR_CONTENT:
-            raise ValueError(f"trust is for {' and '.join(RUN_THEIR_CONTENT)}; nothing of a {self.kind} is run")
-        of_text = self.model_fields_set & {"pooling", "normalize", "head"}
-        if of_text and self.kind != "huggingface":
-            raise ValueError(f"{', '.join(sorted(of_text))} belong to a huggingface checkpoint")
-        return self
-
-    @property
-    def kind(self) -> Kind:
-        """Which of the sources was given."""
-        return next(kind for kind in KINDS if getattr(self, kind) is not None)
-
-    @property
-    def file(self) -> Path:
-        """The checkpoint's own file, the one with the weights."""
-        given: Path = getattr(self, self.kind)
-        return given / "model.safetensors" if self.kind == "huggingface" else given
-
-    @property
-    def runtime(self) -> str:
-        """What runs the original, in words."""
-        return {"onnx": "ONNX Runtime", "torchscript": "TorchScript"}.get(self.kind, "eager PyTorch")
+def _known(variant: str, info: ValidationInfo) -> str:
+    """Raises ValueError unless the variant is one of the table, or a compression of the spec's before one of it."""
+    compress = info.data.get("compress")
+    compression, _, base = variant.partition("_")
+    if variant in VARIANTS or (base in VARIANTS and (compress is None or compression in compress)):
+        return variant
+    known = [*VARIANTS, *(f"{name}_{base}" for name in compress or () for base in VARIANTS)]
+    close = difflib.get_close_matches(variant, known, 1)
+    hint = f"did you mean {close[0]!r}?" if close else "docs/variants.md has all, `compress` puts its names before them"
+    raise ValueError(f"{variant!r} is not known; {hint}")
 
 
 class AxisRange(SpecModel):
@@ -152,7 +92,10 @@ class Data(SpecModel):
     evaluation: Annotated[Path, Field(description="labelled samples that every variant is judged on")]
     training: Annotated[
         Path | None,
-        Field(description="samples that `*_int8_qat` trains on, unset: those of calibration; labels are not read"),
+        Field(
+            description="samples that `compress` trains on, with labels; `*_int8_qat` too, which needs none, and, if "
+            "unset, takes those of calibration"
+        ),
     ] = None
     label: Annotated[
         str, Field(description="name of the array of labels `[n]`: whole numbers, or what the metric takes")
@@ -185,15 +128,13 @@ class Gates(SpecModel):
     of what the original scores, which suits metrics without a scale of their own, such as `mae`."""
 
     max_drop: Annotated[
-        str,
-        StringConstraints(pattern=r"^\d+(\.\d+)?(pt|%)$"),
+        Loss,
         Field(description="a variant that loses more than this on the same samples is not published; `1pt`, or `2%`"),
     ] = "1pt"
 
     def limit(self, original: float) -> float:
         """`max_drop` in the metric's own unit, beside what the original scores."""
-        share = float(self.max_drop.rstrip("pt%")) / 100
-        return share * abs(original) if self.max_drop.endswith("%") else share
+        return loss_limit(self.max_drop, original)
 
 
 class PostTransform(SpecModel):
@@ -252,8 +193,13 @@ class ModelSpec(SpecModel):
         Field(description="what turns an output into its meaning; published for clients"),
     ] = {}
     labels: Annotated[tuple[str, ...], Field(description="the classes' names, for `trident infer`")] = ()
+    compress: Annotated[
+        dict[CompressionName, Techniques],
+        Field(description="what is done to the network, in order, before variants `<name>_<id>` are made of it"),
+    ] = {}
     variants: Annotated[
-        tuple[VariantId, ...], Field(min_length=1, description="which to build, each once; docs/variants.md has them")
+        tuple[Annotated[str, AfterValidator(_known)], ...],
+        Field(min_length=1, description="which to build, each once: ids of docs/variants.md, or `<compression>_<id>`"),
     ] = DEFAULT_VARIANTS
     imports: Annotated[
         dict[ImportName, Path],
@@ -274,7 +220,7 @@ class ModelSpec(SpecModel):
 
     @field_validator("variants")
     @classmethod
-    def _once(cls, value: tuple[VariantId, ...]) -> tuple[VariantId, ...]:
+    def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if repeated := [variant for variant in value if value.count(variant) > 1]:
             raise ValueError(f"{repeated[0]} stands twice; name each variant once")
         return value
@@ -316,12 +262,32 @@ class ModelSpec(SpecModel):
             raise ValueError(f"postprocess names {sorted(unknown)}, which are not outputs")
         if self.checkpoint.kind == "huggingface":
             self._check_text()
+        self._check_compress()
         if self.metric.name not in METRICS and ".py:" not in self.metric.name:
             close = difflib.get_close_matches(self.metric.name, METRICS, 1)
             hint = f"did you mean {close[0]}? " if close else ""
             raise ValueError(f"metric {self.metric.name!r} is not known; {hint}known are {', '.join(METRICS)}")
         self._check_metric()
         return self
+
+    def _check_compress(self) -> None:
+        """Raises ValueError for a compression that no variant uses, that has nothing to train on, or that goes on after
+        weights share values, which any other technique would part."""
+        used = {variant.partition("_")[0] for variant in self.variants}
+        for name, techniques in self.compress.items():
+            if name not in used:
+                raise ValueError(f"compress names {name!r}, and no variant uses it; add {name}_onnx_fp32 to variants")
+            names = [part.step for part in techniques]
+            if "cluster_weights" in names[:-1]:
+                after = names[names.index("cluster_weights") + 1]
+                raise ValueError(
+                    f"compress.{name}: {after} would part the weights that cluster_weights makes share values; put "
+                    f"cluster_weights last"
+                )
+            if self.data.training is None and (trains := [part.step for part in techniques if part.trains]):
+                raise ValueError(
+                    f"compress.{name}: {trains[0]} needs samples to train on; name a file in data.training"
+                )
 
     def _check_metric(self) -> None:
         """Raises ValueError for an output of more numbers than the metric compares: it would look at some of them."""

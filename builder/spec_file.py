@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
 import yaml
 from pydantic import ValidationError
@@ -13,7 +14,14 @@ from pydantic import ValidationError
 from builder.errors import SpecError
 from builder.spec import ModelSpec
 
-EXAMPLES = {"name": "my-model", "factory": "model.py:build_model", "max_drop": "1pt, or 2%"}
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+EXAMPLES = {
+    "name": "my-model", "factory": "model.py:build_model", "max_drop": "1pt, or 2%", "threshold": "1pt, or 2%",
+    "[key]": "small",
+}  # fmt: skip
+TAGS = ("step", "op")  # fields that tell the members of a union apart
 
 
 class _Loader(yaml.SafeLoader):
@@ -98,15 +106,16 @@ def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:
     metric = spec.metric
     if ".py:" in metric.name:
         metric = metric.model_copy(update={"name": str(folder / metric.name)})
+    compress = {name: tuple(part.resolved(folder) for part in parts) for name, parts in spec.compress.items()}
     update = {"checkpoint": checkpoint, "data": data.model_copy(update=files), "metric": metric, "imports": imports}
-    return spec.model_copy(update=update)
+    return spec.model_copy(update={**update, "compress": compress})
 
 
 def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
     """The first mistake in a sentence: `file:line: field: what; remedy`."""
     # An unknown field comes first: a typo of a required one is reported as missing too, which would mislead.
-    first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
-    count = error.error_count()
+    mistakes = [mistake for mistake in error.errors() if not _follows(mistake, error.errors())]
+    first, count = min(mistakes, key=lambda mistake: mistake["type"] != "extra_forbidden"), len(mistakes)
     remedy, message = "", first["msg"].removeprefix("Value error, ")
     # What concerns several fields has no place; it is told at the first one that it speaks of.
     spoken = [word for word in re.findall(r"[a-z]+", message) if word in ModelSpec.model_fields and not first["loc"]]
@@ -123,12 +132,26 @@ def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
         close = difflib.get_close_matches(str(first["input"]), str(first["ctx"]["expected"]).split("'"), 1)
         message = f"{first['input']!r} is not known: {first['msg']}"
         remedy = f"; did you mean {close[0]!r}?" if close else ""
+    elif first["type"] == "union_tag_invalid":
+        field = str(first["ctx"]["discriminator"]).strip("'")
+        known = str(first["ctx"]["expected_tags"]).split("'")[1::2]
+        close = difflib.get_close_matches(str(first["ctx"]["tag"]), known, 1)
+        message = f"{field} {first['ctx']['tag']!r} is not known; known are {', '.join(known)}"
+        remedy = f"; did you mean {close[0]!r}?" if close else ""
+    elif first["type"] == "union_tag_not_found":
+        message, remedy = f"{first['ctx']['discriminator']} is required, but missing".replace("'", ""), "; add it"
     elif first["type"] == "string_pattern_mismatch":
         message = f"{first['input']!r} cannot be read; write it such as {EXAMPLES.get(str(first['loc'][-1]), '...')}"
-    elif not isinstance(first["input"], dict | list):
+    elif not isinstance(first["input"], dict | list) and repr(first["input"]) not in message:
         message = f"{message} (it is {first['input']!r})"
     more = f" (and {count - 1} more)" if count > 1 else ""
     return f"{path}:{line}: {where + ': ' if where else ''}{message}{remedy}{more}"
+
+
+def _follows(mistake: ErrorDetails, others: list[ErrorDetails]) -> bool:
+    """Whether it is only that a list is too short without the entries that are mistakes themselves."""
+    loc = mistake["loc"]
+    return mistake["type"] == "too_short" and any(other["loc"][: len(loc)] == loc != other["loc"] for other in others)
 
 
 def _locate(node: yaml.Node | None, loc: tuple[int | str, ...]) -> tuple[int, str]:
@@ -136,6 +159,8 @@ def _locate(node: yaml.Node | None, loc: tuple[int | str, ...]) -> tuple[int, st
     line, where = node.start_mark.line + 1 if node else 1, ""
     for part in loc:
         if isinstance(node, yaml.MappingNode):
+            if any(key.value in TAGS and value.value == part for key, value in node.value):
+                continue  # pydantic names the kind as well, which is no level of the file
             where += f".{part}" if where else str(part)
             pair = next(((k, v) for k, v in node.value if k.value == str(part)), None)
             if pair is None:
@@ -152,11 +177,26 @@ def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
     """The fields that the spec knows at a place, for hints; empty where the place is no fixed set of fields."""
     kind: Any = ModelSpec
     for part in loc:
-        if isinstance(part, int):
-            kind = next((arg for arg in getattr(kind, "__args__", ()) if arg is not ...), None)
-            continue
-        field = getattr(kind, "model_fields", {}).get(part)
-        if field is None:
-            return []
-        kind = field.annotation
+        kind = _within(kind, part)
+        if NoneType in (members := get_args(kind)):  # a field that may be left out
+            kind = next(member for member in members if member is not NoneType)
     return list(getattr(kind, "model_fields", {}))
+
+
+def _within(kind: Any, part: int | str) -> Any:
+    """The type at `part` of a type: a field, an entry, or the member of a union that a tag names. None if unknown."""
+    if get_origin(kind) is Annotated:
+        return _within(get_args(kind)[0], part)
+    if field := getattr(kind, "model_fields", {}).get(part):
+        return field.annotation
+    if get_origin(kind) is tuple:
+        return get_args(kind)[0]
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
+    return next((member for member in get_args(kind) if part in _tags(member)), None)
+
+
+def _tags(kind: Any) -> list[str]:
+    """What the fields that tell the members of a union apart say in this one."""
+    fields = getattr(kind, "model_fields", {})
+    return [word for tag in TAGS if tag in fields for word in get_args(fields[tag].annotation)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
@@ -24,7 +24,7 @@ Every field of a model's YAML file. [models/README.md](../models/README.md) show
 `examples/fashion/model.yaml` is a full one. A field that is not listed here is a mistake, which `trident build` answers
 with file, line and remedy. Paths are relative to the spec's own file.
 
-This page is written by `python -m builder.spec_reference` from `builder/spec.py`; a test fails when they differ.
+This page is written by `python -m builder.spec_reference` from `builder/spec*.py`; a test fails when they differ.
 """
 PLAIN: Final = {str: "text", int: "whole number", float: "number", Path: "path", bool: "yes or no"}
 # Models of `core/` that result files hold too: what their fields mean in a spec is said here.
@@ -60,11 +60,15 @@ def _parts(kind: Any) -> list[type[BaseModel]]:
 
 
 def _section(model: type[BaseModel]) -> str:
+    described = [base for base in model.__bases__ if issubclass(base, BaseModel) and base.model_fields]
+    inherited = {name for base in described for name in base.model_fields}
     rows = [
         f"| `{name}` | {_type(field.annotation, field.metadata)} | {_default(field)} | {_meaning(model, name, field)} |"
         for name, field in model.model_fields.items()
+        if name not in inherited
     ]
-    return f"## {model.__name__}\n\n{_text(model)}\n\n" + _table("field", "type", "default", "meaning", rows=rows)
+    more = "".join(f" Further fields are those of {_type(base)}." for base in described)
+    return f"## {model.__name__}\n\n{_text(model)}{more}\n\n" + _table("field", "type", "default", "meaning", rows=rows)
 
 
 def _transforms() -> str:
@@ -136,8 +140,10 @@ def _limits(metadata: list[Any] | tuple[Any, ...]) -> str:
             words += f" above {part.gt}"
         elif isinstance(part, Le):
             words += f" to {part.le}"
+        elif isinstance(part, Lt):
+            words += f" below {part.lt}"
         elif pattern := getattr(part, "pattern", None):
-            words += f" matching `{pattern}`"
+            words += f" matching `{pattern}`".replace("|", "\\|")  # which would end the table's cell
     return words
 
 

@@ -14,11 +14,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import BaseModel
+
 from builder.artifact import FILES, Artifact, Format, hash_files
-from builder.data import data_sha256, training_sha256
+from builder.data import data_sha256, metric_key, training_sha256
 from builder.errors import StepError
 from builder.spec import ModelSpec
-from core.files import sha256_parts, write_atomically
+from core.files import sha256_file, sha256_parts, write_atomically
 from core.machine import cores, isa_flags, versions
 
 
@@ -31,8 +33,17 @@ class Step(ABC):
     produces: ClassVar[Format]
     tools: ClassVar[tuple[str, ...]]  # packages whose versions decide the result
     calibrates: ClassVar[bool] = False  # reads the calibration samples
-    trains: ClassVar[bool] = False  # reads the training samples too
+    trains: ClassVar[bool] = False  # reads the training samples
     judges: ClassVar[bool] = False  # decides by labels, metric and gate, on calibration samples
+
+    @property
+    def reads_training(self) -> bool:
+        """Whether this step, as it is configured, reads the training samples."""
+        return self.trains
+
+    def reads(self) -> tuple[Path, ...]:
+        """The user's files, beside checkpoint and data, whose contents decide the result."""
+        return ()
 
     def unavailable(self) -> str | None:
         """Why this step cannot run on this machine, or None if it can."""
@@ -43,18 +54,30 @@ class Step(ABC):
         """Writes FILES[produces] into `out_dir`."""
 
 
-def step_key(step: Step, source_key: str, calibration_sha256: str) -> str:
-    """The identity of a step's result: source, configuration, tools, and the machine's facts that kernels depend on."""
+def step_key(step: Step, source_key: str, read: str) -> str:
+    """The identity of a step's result: source, configuration, tools, and the machine's facts that kernels depend on.
+    `read` is the hash of what it reads of data and spec."""
     return sha256_parts(
         [
             source_key,
             step.name,
-            json.dumps(dataclasses.asdict(step), sort_keys=True),  # type: ignore[call-overload]
+            json.dumps(dataclasses.asdict(step), sort_keys=True, default=_plain),  # type: ignore[call-overload]
             json.dumps(versions(step.tools), sort_keys=True),
-            calibration_sha256 if step.calibrates else "",
+            read,
             f"{cores()} {isa_flags()}",
+            *(sha256_file(file) for file in step.reads()),
         ]
     )
+
+
+def _plain(settings: BaseModel) -> object:
+    return settings.model_dump(mode="json")
+
+
+def resume_folder(out_dir: Path) -> Path:
+    """Where a step that takes long keeps what a killed run goes on from: beside its folder `.<key>.<pid>`, without the
+    process in its name, so that the next one finds it. Removed when the step is done."""
+    return out_dir.with_suffix(".resume")
 
 
 def run_recipe(
@@ -65,22 +88,23 @@ def run_recipe(
     Raises StepError, naming the step and those done before it, when a step fails to keep its promise.
     """
     calibration = data_sha256(source.spec)[0] if any(step.calibrates for step in steps) else ""
-    training = training_sha256(source.spec) if any(step.trains for step in steps) else ""
+    training = training_sha256(source.spec) if any(step.reads_training for step in steps) else ""
     artifact = source
     for step in steps:
         on_step(step.name)
-        read = _judged_by(step, source.spec, calibration)
-        read += training if step.trains else ""
+        read = _read(step, source.spec, calibration, training)
         artifact = _cached(step, artifact, cache, read) or _run(step, artifact, cache, read)
     return artifact
 
 
-def _judged_by(step: Step, spec: ModelSpec, calibration: str) -> str:
-    """The hash of what the step reads of spec and data."""
-    if not step.judges:
-        return calibration
-    wishes = (spec.data.label, spec.metric.model_dump_json(), spec.gates.model_dump_json())
-    return sha256_parts([calibration, *wishes])
+def _read(step: Step, spec: ModelSpec, calibration: str, training: str) -> str:
+    """The hash of what the step reads of spec and data; empty if nothing."""
+    parts = [calibration] if step.calibrates else []
+    if step.judges:
+        parts += [spec.data.label, metric_key(spec), spec.gates.model_dump_json()]
+    if step.reads_training:
+        parts += [training, metric_key(spec)]  # the loss, and what is best, follow from the metric
+    return sha256_parts(parts) if parts else ""
 
 
 def sweep_partial(cache: Path) -> None:
@@ -95,9 +119,9 @@ def _result(step: Step, source: Artifact, folder: Path, key: str, sha256: str) -
     return Artifact(step.produces, folder, source.spec, sha256, key, (*source.history, step.name))
 
 
-def _cached(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifact | None:
+def _cached(step: Step, source: Artifact, cache: Path, read: str) -> Artifact | None:
     """The step's earlier result, if its files are still those that were written."""
-    key = step_key(step, source.key, calibration)
+    key = step_key(step, source.key, read)
     folder = cache / key[:32]
     try:
         sha256 = (folder / "sha256").read_text()
@@ -107,11 +131,11 @@ def _cached(step: Step, source: Artifact, cache: Path, calibration: str) -> Arti
         return None
 
 
-def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifact:
+def _run(step: Step, source: Artifact, cache: Path, read: str) -> Artifact:
     after = f"step {step.name} (after {' -> '.join(source.history) or 'the checkpoint'})"
     if source.format != step.accepts:
         raise StepError(f"{after} takes {step.accepts}, but was given {source.format}; the recipe's order is wrong")
-    key = step_key(step, source.key, calibration)
+    key = step_key(step, source.key, read)
     folder = cache / key[:32]
     partial = cache / f".{key[:32]}.{os.getpid()}"
     shutil.rmtree(partial, ignore_errors=True)
@@ -134,11 +158,13 @@ def _run(step: Step, source: Artifact, cache: Path, calibration: str) -> Artifac
                 partial.rename(folder)
                 # Into the log of the build: what it took, and that it need not be done again.
                 print(f"   {step.name}: made {folder.name} in {time.monotonic() - started:.1f} s")
+                shutil.rmtree(resume_folder(partial), ignore_errors=True)
                 return _result(step, source, folder, key, sha256)
             except OSError as error:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
-            if found := _cached(step, source, cache, calibration):
+            if found := _cached(step, source, cache, read):
+                shutil.rmtree(resume_folder(partial), ignore_errors=True)
                 return found
             shutil.rmtree(folder)  # damaged
     finally:

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -27,9 +27,10 @@ from builder.errors import CheckpointError, DataError, StepError
 from builder.imports import import_artifact
 from builder.layers import read_layers
 from builder.recipes import Recipe
-from builder.source import source_artifact
+from builder.source import load_torch, source_artifact
 from builder.spec import ModelSpec
 from builder.step import run_recipe
+from builder.steps.cluster_weights import ShareWeights
 from core.errors import TridentError, one_line
 from core.files import write_atomically
 from core.machine import cores
@@ -39,6 +40,7 @@ from core.tensors import Arrays
 
 T = TypeVar("T")
 BATCH = 64  # of the in-process evaluation
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Built:
     verdict: Verdict
     timing: Timing
     graph: GraphFacts
+    shared_bytes: int | None
     layers: tuple[LayerNoise, ...]
     golden: bytes
     golden_tolerance: dict[str, float]
@@ -160,6 +163,7 @@ def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha2
         verdict=verdict,
         timing=time_pair(original, variant, pack.inputs),
         graph=graph_facts(artifact, cores()),
+        shared_bytes=_shared_bytes(recipe, source, place),
         layers=read_layers(artifact.folder),
         golden=pack_bytes(take(pack.inputs, rows), take(outputs, rows)),
         golden_tolerance={
@@ -186,7 +190,22 @@ def _make(spec: ModelSpec, recipe: Recipe, place: Workplace, source: Artifact) -
         return import_artifact(spec, recipe.imported, place.cache)
     steps = recipe.steps_from(source.format)
     assert steps is not None  # the caller asked `unavailable` first
+    if any(step.reads_training for step in steps):
+        import torch
+
+        torch.set_num_threads(cores())  # whatever else this process did before: other sums would be other weights
     return run_recipe(steps, source, place.cache, on_step=lambda name: print(f"== {recipe.variant}: {name}"))
+
+
+def _shared_bytes(recipe: Recipe, source: Artifact, place: Workplace) -> int | None:
+    """What the recipe's network, before its export, would take as codebooks and indices; None unless a step makes it
+    share weights."""
+    from builder.codebooks import shared_bytes
+
+    if not any(isinstance(step, ShareWeights) for step in recipe.steps):
+        return None
+    steps = tuple(step for step in recipe.steps if step.produces == "torch")
+    return shared_bytes(load_torch(source.spec, run_recipe(steps, source, place.cache).path))
 
 
 def _onnx_versions(artifact: Artifact) -> tuple[int | None, int | None]:
@@ -220,16 +239,27 @@ class Workshop:
     _pool: ProcessPoolExecutor | None = field(default=None, init=False)
     _running: bool = field(default=False, init=False)
 
-    def run(self, function: Callable[..., T], *arguments: object) -> T:
+    def run(
+        self,
+        function: Callable[..., T],
+        *arguments: object,
+        on_epoch: Callable[[str], None] = lambda line: None,  # noqa: ARG005
+    ) -> T:
         """Runs a function of this module in the child and gives its result. Its errors come through; a crash of the
-        child becomes a StepError."""
+        child becomes a StepError. `on_epoch` is told each line on an epoch of training that it prints."""
         if self._pool is None:
             self.log.parent.mkdir(parents=True, exist_ok=True)
+            self.log.touch()
             self._pool = ProcessPoolExecutor(1, get_context("spawn"), _start_child, (str(self.log), os.getpid()))
         try:
             self._running = True
-            found = self._pool.submit(function, *arguments)
-            found.exception()  # waits; what interrupts the waiting leaves the call running
+            with self.log.open() as log:
+                log.seek(0, os.SEEK_END)
+                found = self._pool.submit(function, *arguments)
+                while not wait((found,), timeout=POLL_S).done:  # what interrupts the waiting leaves the call running
+                    for line in log:
+                        if line.startswith("epoch "):
+                            on_epoch(line.strip())
             self._running = False
             return found.result()
         except BrokenProcessPool:

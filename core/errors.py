@@ -8,6 +8,7 @@ TridentError
  +-- ServerError         6   the server could not be found, started or kept alive
  +-- InferenceError      7   a request was refused or failed
  +-- LoadTestError       8   a load test could not be run or judged
+ +-- RegressionError     9   a figure became worse than is allowed
 
 Each package's `errors.py` holds its own kinds, derived from one of these.
 """
@@ -67,3 +68,9 @@ class LoadTestError(TridentError):
     """A load test cannot be run, or its numbers cannot be trusted."""
 
     exit_code = 8
+
+
+class RegressionError(TridentError):
+    """A figure became worse than `--fail-on` allows."""
+
+    exit_code = 9

@@ -57,3 +57,50 @@ def steady(interval: Interval) -> bool:
     """Whether a ratio is known well enough to be quoted: its interval lies within half as much again."""
     low, high = interval
     return high <= 1.5 * low
+
+
+def block_ratio(ratios: Sequence[float]) -> tuple[float, Interval]:
+    """The geometric mean of two or more positive ratios, one a block, and its interval from resampling the blocks.
+
+    Few blocks make the percentile bootstrap too narrow, so its percentiles are moved outwards to where those of
+    Student's distribution lie (the expanded percentile interval; Hesterberg, "What Teachers Should Know About the
+    Bootstrap", The American Statistician 69, 2015).
+    """
+    logs = np.log(np.asarray(ratios, float))
+    low, high = _expanded(_resampled_means(logs, seed=1), len(logs))
+    return math.exp(logs.mean()), (math.exp(low), math.exp(high))
+
+
+def unpaired_ratio(values: Sequence[float], base: Sequence[float]) -> tuple[float, Interval]:
+    """The ratio of the geometric means of two separate sets of two blocks or more, its interval made the same way."""
+    logs, base_logs = np.log(np.asarray(values, float)), np.log(np.asarray(base, float))
+    means = _resampled_means(logs, seed=1) - _resampled_means(base_logs, seed=2)
+    low, high = _expanded(means, min(len(logs), len(base_logs)))
+    return math.exp(logs.mean() - base_logs.mean()), (math.exp(low), math.exp(high))
+
+
+def _resampled_means(values: Scores, seed: int, rounds: int = 2000) -> Scores:
+    rows = np.random.default_rng(seed).integers(len(values), size=(rounds, len(values)))
+    means: Scores = values[rows].mean(axis=1)
+    return means
+
+
+def _expanded(means: Scores, blocks: int) -> Interval:
+    reach = student95(blocks - 1) * math.sqrt(blocks / (blocks - 1))
+    tail = 50 * math.erfc(reach / math.sqrt(2))  # percent below -reach in the normal distribution
+    low, high = np.percentile(means, [tail, 100 - tail])
+    return float(low), float(high)
+
+
+def student95(freedom: int) -> float:
+    """Student's two-sided 95% quantile (Cornish and Fisher's expansion as in Abramowitz and Stegun, 26.7.5; within 0.1%
+    from 4 degrees of freedom on, and too small below 3)."""
+    z = Z95
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return float(sum(term / freedom**power for power, term in enumerate(terms)))

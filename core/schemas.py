@@ -6,17 +6,11 @@ import json
 import sys
 from pathlib import Path
 
-from core.results import (
-    Benchmark,
-    BuildReport,
-    CheckReport,
-    LintReport,
-    LoadReport,
-    ModelBuild,
-    Passport,
-    ResultModel,
-    Summary,
-)
+from core.changes import RunComparison
+from core.comparison import Benchmark, Summary
+from core.findings import CheckReport, LintReport
+from core.load_results import LoadReport
+from core.results import BuildReport, ModelBuild, Passport, ResultModel
 from core.samples import SamplePackInfo
 
 RESULT_FILES: dict[str, type[ResultModel]] = {
@@ -26,6 +20,7 @@ RESULT_FILES: dict[str, type[ResultModel]] = {
     "build-report": BuildReport,
     "load": LoadReport,
     "summary": Summary,
+    "comparison": RunComparison,
     "benchmark": Benchmark,
     "lint": LintReport,
     "check": CheckReport,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from core.results import LintFinding, LintReport
+from core.findings import LintFinding, LintReport
 from lint.finding import SEVERITIES, Finding
 from lint.run import RULES, Report
 

@@ -1,6 +1,6 @@
 """Load tests of served models: Locust users in a process of their own. Importing this package imports no Locust."""
 
-from core.results import LoadReport
+from core.load_results import LoadReport
 from loadtest.errors import GeneratorError, PlanError
 from loadtest.events import LoadEvent
 from loadtest.launch import run_plan

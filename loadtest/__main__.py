@@ -6,6 +6,7 @@ A process of its own, since importing Locust patches the whole process for geven
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -23,8 +24,11 @@ def main() -> int:
     """Runs the plan named on the command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m loadtest", description="Load-test the variants of one model.")
     parser.add_argument("plan", type=Path, metavar="PLAN.json", help="what to do (loadtest.LoadPlan)")
-    parser.add_argument("--out", type=Path, required=True, help="folder for load.json and requests.csv")
+    parser.add_argument("--out", type=Path, required=True, help="folder for load.json and requests.parquet")
     arguments = parser.parse_args()
+    # libev's usual backend waits in whole milliseconds, which would make every request of an open loop late by half
+    # a one; `select` has microseconds (0.08 ms late at the median here, instead of 0.55).
+    os.environ.setdefault("GEVENT_BACKEND", "select")
     try:
         plan = read_plan(arguments.plan)
         from loadtest.session import run  # imports Locust

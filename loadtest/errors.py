@@ -3,6 +3,7 @@
 LoadTestError (core)
  +-- PlanError          the plan cannot be carried out as it is written
  +-- GeneratorError     the load test's own process failed
+ +-- RecordingError     the raw requests cannot be written
 """
 
 from __future__ import annotations
@@ -16,3 +17,7 @@ class PlanError(LoadTestError):
 
 class GeneratorError(LoadTestError):
     """The load test's own process failed. The text holds the last lines that it wrote."""
+
+
+class RecordingError(LoadTestError):
+    """The raw requests cannot be written, so there would be nothing to check the figures by."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from core.results import LoadWindow, MetricValue, ResultModel, ServedAccuracy
+from core.load_results import Capacity, LoadWindow, ServedAccuracy
+from core.results import MetricValue, ResultModel
+from core.scenario import describe_load
 
 OTHER_LOAD = 1.01
 GENERATOR_LIMIT = 0.9  # cores; the generator is one thread of Python
-PROTOCOL_NAMES: Final = {"http": "HTTP", "grpc": "gRPC"}
+PROTOCOL_NAMES: Final = {"http": "HTTP", "grpc": "gRPC", "raw": "raw HTTP"}
 
 
 class LoadEvent(ResultModel):
@@ -52,17 +54,32 @@ def describe_window(row: LoadWindow, first_failure: str) -> str:
     """A window in one line. Says so if the server had clearly more to do than was sent (a health check now and then
     does no harm)."""
     counted = row.server.requests if row.server else row.requests
+    hidden = (
+        f" (uncorrected {row.uncorrected_p99_ms:.2f} ms)"
+        if row.offered_rps is not None and row.uncorrected_p99_ms is not None
+        else ""
+    )
     parts = [
         f"{row.throughput_rps:.0f} requests/s",
-        "no good answer" if row.p50_ms is None else f"p50 {row.p50_ms:.2f} ms, p99 {row.p99_ms:.2f} ms",
+        "no good answer" if row.p50_ms is None else f"p50 {row.p50_ms:.2f} ms, p99 {row.p99_ms:.2f} ms{hidden}",
         _failed(row.failures, first_failure),
+        "" if row.warm else "it was still getting faster when the window began",
         "the load generator was at its limit" if limited_by_generator(row) else "",
         f"the server counted {counted} requests where {row.requests} were sent: it has other clients"
         if counted > row.requests * OTHER_LOAD
         else "",
     ]
-    users = f"{row.users} user{'s' * (row.users > 1)}"
-    return f"{row.variant} over {PROTOCOL_NAMES[row.protocol]}, {users}: {', '.join(filter(None, parts))}"
+    load = describe_load(row.users, row.offered_rps)
+    return f"{row.variant} over {PROTOCOL_NAMES[row.protocol]}, {load}: {', '.join(filter(None, parts))}"
+
+
+def describe_capacity(row: Capacity) -> str:
+    """What a capacity search found, in one line."""
+    where, target = f"{row.variant} over {PROTOCOL_NAMES[row.protocol]}", f"p99 within {row.target_p99_ms:g} ms"
+    if row.rate_rps is None:
+        return f"{where}: no rate holds {target}; even {row.exceeded_rps or 0:.4g} requests/s do not"
+    missed = f", {row.exceeded_rps:.4g} do not" if row.exceeded_rps else ", and more may"
+    return f"{where}: {row.rate_rps:.4g} requests/s hold {target}{missed}"
 
 
 def _failed(failures: int, first_failure: str) -> str:

@@ -12,6 +12,7 @@ from client.address import Address
 from loadtest.errors import GeneratorError
 from loadtest.job import Exchange, Job
 from loadtest.user import InferUser
+from loadtest.wire import scheme
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def generate(job: Job, users: int, address: Address) -> Load:
 
     Each run has users, connections and a Locust environment of its own, and leaves nothing behind.
     """
-    user_class = type("TritonUser", (InferUser,), {"job": job, "host": f"{job.protocol}://{address}"})
+    user_class = type("TritonUser", (InferUser,), {"job": job, "host": f"{scheme(job.protocol)}://{address}"})
     environment = Environment(user_classes=[user_class])
     runner = environment.create_local_runner()
     exchanges: list[Exchange] = []

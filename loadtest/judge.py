@@ -3,6 +3,10 @@
 A window begins with its first request, on a server that is otherwise idle, and ends with the last answer. So each
 request belongs to exactly one window, the ones under way when its time is up included, and the server's counters, read
 while nothing is under way, must agree. Percentiles come from the raw latencies of the good answers.
+
+In an open loop a latency counts from when the request was due, not from when it was sent: a generator whose connections
+all wait for a stalled server sends late, and would else leave out just the requests that suffered (*coordinated
+omission*; Gil Tene, "How NOT to Measure Latency", 2013). The latency from the sending is kept beside it, uncorrected.
 """
 
 from __future__ import annotations
@@ -15,28 +19,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.counters import ModelStatistics
-from client.transport import ProtocolName
+from core.load_results import LoadPhase, LoadWindow, ServedAccuracy, ServerDelta
 from core.metrics import Metric, get_metric
-from core.results import LoadWindow, ServedAccuracy, ServerDelta
 from core.samples import SamplePack
+from core.scenario import OpenLoop, Protocol
+from loadtest.arrivals import phase_of, phase_rates
 from loadtest.job import Exchange
 from loadtest.plan import Step, Target
+from loadtest.processes import Usage
+from loadtest.reasons import UNSENT, count_kinds
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Recorded:
     """The requests of a run as columns `[n]`. `good` tells those that were answered as they should be; `outputs` are
-    their answers and `labels` what these are judged by, both for the good ones only. `first_failure` says why the first
-    of the others failed."""
+    their answers and `labels` what these are judged by, both for the good ones only; `failures` has the reason of each
+    of the others, and an empty text for the good ones. `unsent`: how many more were due and not sent. `origin_s`: when
+    the window began."""
 
     samples: NDArray[np.int64]
-    began_s: NDArray[np.float64]
-    latency_ms: NDArray[np.float64]
+    due_s: Floats
+    sent_s: Floats
+    sent_ms: Floats  # latency from the sending
     good: NDArray[np.bool_]
+    failures: tuple[str, ...]
     outputs: NDArray[np.generic]
     labels: NDArray[np.generic]
     metric: Metric
-    first_failure: str
+    origin_s: float
+    unsent: int = 0
 
     @property
     def value(self) -> float | None:
@@ -45,68 +58,130 @@ class Recorded:
         return value if math.isfinite(value) else None
 
     @property
-    def failures(self) -> int:
-        """How many requests were not answered, or not as they should be."""
-        return int((~self.good).sum())
+    def due_ms(self) -> Floats:
+        """Latency from when each request was due, `[n]`."""
+        latency_ms: Floats = self.sent_ms + (self.sent_s - self.due_s) * 1000
+        return latency_ms
 
     @property
-    def start_s(self) -> NDArray[np.float64]:
-        """When each request left, from the first one's leaving, `[n]`."""
-        start_s: NDArray[np.float64] = self.began_s - self.began_s.min(initial=np.inf)
-        return start_s
+    def failed(self) -> int:
+        """How many requests were not sent, not answered, or not as they should be."""
+        return int((~self.good).sum()) + self.unsent
+
+    @property
+    def first_failure(self) -> str:
+        """Why the first of those that failed did; empty if none did."""
+        sent = next((failure for failure in self.failures if failure), "")
+        return sent or ("all connections waiting for answers when it was due" if self.unsent else "")
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """Kind of failure -> how many."""
+        found = count_kinds(failure for failure in self.failures if failure)
+        return {**found, **({UNSENT: self.unsent} if self.unsent else {})}
 
     @property
     def seconds(self) -> float:
-        """From the first request's leaving to the last answer's arrival."""
-        return float((self.start_s + self.latency_ms / 1000).max(initial=0.0))
+        """From the window's beginning to the last answer's arrival."""
+        return float((self.sent_s - self.origin_s + self.sent_ms / 1000).max(initial=0.0))
 
 
-def record(exchanges: Sequence[Exchange], pack: SamplePack) -> Recorded:
-    """The exchanges as columns, their answers beside the pack's labels."""
+def record(exchanges: Sequence[Exchange], pack: SamplePack, origin_s: float | None = None, unsent: int = 0) -> Recorded:
+    """The exchanges as columns, their answers beside the pack's labels. Without `origin_s` the window begins with its
+    first request."""
     golden = pack.goldens[pack.info.metric_output]
     samples = np.array([exchange.sample for exchange in exchanges], np.int64)
     good = np.array([not exchange.failure for exchange in exchanges], bool)
     answers = np.frombuffer(b"".join(exchange.answer for exchange in exchanges), golden.dtype)
-    outputs = answers.reshape(int(good.sum()), *golden.shape[1:])
+    due_s = np.array([exchange.due_s for exchange in exchanges], np.float64)
     return Recorded(
         samples=samples,
-        began_s=np.array([exchange.began_s for exchange in exchanges], np.float64),
-        latency_ms=np.array([exchange.latency_ms for exchange in exchanges], np.float64),
+        due_s=due_s,
+        sent_s=np.array([exchange.began_s for exchange in exchanges], np.float64),
+        sent_ms=np.array([exchange.latency_ms for exchange in exchanges], np.float64),
         good=good,
-        outputs=outputs,
+        failures=tuple(exchange.failure for exchange in exchanges),
+        outputs=answers.reshape(int(good.sum()), *golden.shape[1:]),
         labels=pack.labels[samples[good]],
         metric=get_metric(pack.info.metric, pack.info.higher_is_better),
-        first_failure=next((exchange.failure for exchange in exchanges if exchange.failure), ""),
+        origin_s=float(due_s.min(initial=math.inf)) if origin_s is None else origin_s,
+        unsent=unsent,
     )
 
 
-def judge_window(
-    step: Step, protocol: ProtocolName, recorded: Recorded, counted: ModelStatistics, cpu_s: float
-) -> LoadWindow:
-    """The row of one window. Throughput counts good answers; without any, there are no percentiles."""
-    latency_ms = recorded.latency_ms[recorded.good]
-    p50, p95, p99 = np.percentile(latency_ms, (50, 95, 99)).tolist() if len(latency_ms) else (None, None, None)
+@dataclass(frozen=True)
+class Around:
+    """What is known of a window beside its requests: what the server counted and used, what the load generator used
+    and how the variant was warmed up before."""
+
+    counted: ModelStatistics
+    usage: Usage
+    cpu_s: float
+    warmup_s: float = 0.0
+    warm: bool = True
+
+
+def judge_window(step: Step, target: Target, protocol: Protocol, recorded: Recorded, around: Around) -> LoadWindow:
+    """The row of one variant in one window. Throughput counts good answers; without any, there are no percentiles."""
+    latency_ms = recorded.due_ms[recorded.good]
+    p50, p95, p99 = percentiles(latency_ms, (50, 95, 99))
+    seconds = recorded.seconds or math.inf
     return LoadWindow(
-        variant=step.target.variant,
-        triton_name=step.target.triton_name,
+        variant=target.variant,
+        triton_name=target.triton_name,
         protocol=protocol,
         users=step.users,
+        offered_rps=step.offered_rps,
         pass_number=step.pass_number,
         seconds=recorded.seconds,
-        requests=len(recorded.samples),
-        failures=recorded.failures,
-        throughput_rps=len(latency_ms) / recorded.seconds,
+        requests=len(recorded.samples) + recorded.unsent,
+        failures=recorded.failed,
+        throughput_rps=len(latency_ms) / seconds,
         p50_ms=p50,
         p95_ms=p95,
         p99_ms=p99,
         mean_ms=float(latency_ms.mean()) if len(latency_ms) else None,
+        uncorrected_p99_ms=percentiles(recorded.sent_ms[recorded.good], (99,))[0],
+        unsent=recorded.unsent,
+        reasons=recorded.kinds,
+        warmup_s=around.warmup_s,
+        warm=around.warm,
         accuracy=recorded.value,
-        generator_cores=cpu_s / recorded.seconds,
-        server=server_delta(counted),
+        generator_cores=around.cpu_s / seconds,
+        server=server_delta(around.counted, around.usage, recorded.seconds),
+        phases=_phases(step.load, recorded) if isinstance(step.load, OpenLoop) else (),
     )
 
 
-def server_delta(counted: ModelStatistics) -> ServerDelta:
+def percentiles(latency_ms: Floats, which: tuple[int, ...]) -> list[float | None]:
+    """Percentiles of raw latencies; none of no latencies."""
+    return np.percentile(latency_ms, which).tolist() if len(latency_ms) else [None] * len(which)
+
+
+def _phases(load: OpenLoop, recorded: Recorded) -> tuple[LoadPhase, ...]:
+    """The parts of an open loop's window; nothing for one part alone, which is the window."""
+    if len(load.phases) == 1:
+        return ()
+    number = phase_of(load, recorded.due_s - recorded.origin_s)
+    found = []
+    for phase, rate_rps in enumerate(phase_rates(load)):
+        mine = number == phase
+        good = mine & recorded.good
+        p50, p99 = percentiles(recorded.due_ms[good], (50, 99))
+        found.append(
+            LoadPhase(
+                offered_rps=rate_rps,
+                requests=int(mine.sum()),
+                failures=int((mine & ~recorded.good).sum()),
+                p50_ms=p50,
+                p99_ms=p99,
+                uncorrected_p99_ms=percentiles(recorded.sent_ms[good], (99,))[0],
+            )
+        )
+    return tuple(found)
+
+
+def server_delta(counted: ModelStatistics, usage: Usage, seconds: float) -> ServerDelta:
     """The server's counters over a window, durations as means over its requests."""
     requests, executions = max(1, counted.requests), max(1, counted.executions)
     return ServerDelta(
@@ -117,12 +192,14 @@ def server_delta(counted: ModelStatistics) -> ServerDelta:
         queue_ms=counted.queue_ns / requests / 1e6,
         compute_ms=counted.compute_ns / requests / 1e6,
         batches=dict(counted.batches),
+        cores=None if usage.cpu_s is None or not seconds else usage.cpu_s / seconds,
+        resident_bytes=usage.resident_bytes,
     )
 
 
 def judge_accuracy(
     target: Target,
-    protocol: ProtocolName,
+    protocol: Protocol,
     recorded: Recorded,
     in_process: NDArray[np.generic] | None,
 ) -> ServedAccuracy:
@@ -137,7 +214,7 @@ def judge_accuracy(
         triton_name=target.triton_name,
         protocol=protocol,
         samples=len(recorded.samples),
-        failures=recorded.failures,
+        failures=recorded.failed,
         metric=recorded.metric.measure(recorded.outputs, recorded.labels) if recorded.value is not None else None,
         agreement=agreement,
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from core.files import write_atomically
-from core.results import LoadReport
+from core.load_results import LoadReport
 from loadtest.errors import GeneratorError
 from loadtest.events import LoadEvent
 from loadtest.plan import LoadPlan
@@ -20,7 +20,7 @@ STOP_S = 5.0
 def run_plan(plan: LoadPlan, out: Path, on_event: Callable[[LoadEvent], None]) -> LoadReport:
     """Runs a plan in a process of its own and hands each of its events to `on_event` as it happens.
 
-    Leaves in `out`: `plan.json`, `load.json` (the report that is returned), `requests.csv` (each request) and
+    Leaves in `out`: `plan.json`, `load.json` (the report that is returned), `requests.parquet` (each request) and
     `loadtest.log`. Raises GeneratorError with the log's last lines if the process fails.
     """
     plan_file, report_file, log_file = out / "plan.json", out / "load.json", out / "loadtest.log"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.files import write_atomically
-from core.results import LoadReport
+from core.load_results import LoadReport
 from loadtest.events import LoadEvent
 from loadtest.launch import run_plan
 from loadtest.plan import LoadPlan
+from loadtest.verdicts import contrasts
 
 
 def no_memory() -> dict[str, int]:
@@ -28,8 +28,10 @@ def run_plans(
     hands each event to `on_event`, counted over all plans.
 
     `read_memory` is asked after the last window for the bytes that each model holds, by its Triton name. Leaves in
-    `out` the merged `load.json`, which is returned, and `requests.csv`. Raises GeneratorError if a process fails.
+    `out` the merged `load.json`, which is returned, and `requests.parquet`. Raises GeneratorError if a process fails.
     """
+    for name in ("load.json", "requests.parquet"):
+        (out / name).unlink(missing_ok=True)  # an earlier run's, which must not be taken for this one's if it fails
     total, done, reports = sum(plan.parts for plan in plans), 0, []
     for plan in plans:
 
@@ -40,32 +42,28 @@ def run_plans(
         done += plan.parts
     resident_bytes = read_memory()
     names = {target.triton_name: target.variant for plan in plans for target in plan.targets}
-    report = merge(reports, {names[name]: held for name, held in resident_bytes.items() if name in names})
-    join_files([out / plan.protocol / "requests.csv" for plan in plans], out / "requests.csv")
+    held = {names[name]: size for name, size in resident_bytes.items() if name in names}
+    report = merge(reports, held, plans[0].baseline)
+    from loadtest.raw import join_files  # only here: it takes pyarrow a while to load
+
+    join_files([out / plan.protocol / "requests.parquet" for plan in plans], out / "requests.parquet")
     write_atomically(out / "load.json", report.to_json())
     return report
 
 
-def merge(reports: Sequence[LoadReport], resident_bytes: dict[str, int]) -> LoadReport:
-    """One report of several protocols: the rows of all, in their order; as `url` all addresses, separated by a comma
-    and a space; the rest is the first's."""
+def merge(reports: Sequence[LoadReport], resident_bytes: dict[str, int], baseline: str | None) -> LoadReport:
+    """One report of several protocols: the rows of all, in their order, and the verdicts against the baseline; as `url`
+    all addresses, separated by a comma and a space; the rest is the first's."""
+    windows = tuple(window for report in reports for window in report.windows)
+    ceilings = tuple(row for report in reports for row in report.ceilings)
     return reports[0].model_copy(
         update={
             "url": ", ".join(report.url for report in reports),
-            "windows": tuple(window for report in reports for window in report.windows),
+            "windows": windows,
             "accuracy": tuple(row for report in reports for row in report.accuracy),
+            "capacity": tuple(row for report in reports for row in report.capacity),
+            "ceilings": ceilings,
+            "contrasts": contrasts(windows, baseline, ceilings) if baseline else (),
             "resident_bytes": resident_bytes,
         }
     )
-
-
-def join_files(parts: Sequence[Path], whole: Path) -> None:
-    """Moves CSV files with the same header into one."""
-    with whole.open("wb") as joined:
-        for number, part in enumerate(parts):
-            with part.open("rb") as file:
-                header = file.readline()
-                if number == 0:
-                    joined.write(header)
-                shutil.copyfileobj(file, joined)
-            part.unlink()

@@ -1,28 +1,46 @@
-"""The raw requests, one row each, for whoever wants to judge for themselves."""
+"""The raw requests, one row each, for whoever wants to judge for themselves.
+
+Parquet, and not CSV: a soak of an hour has millions of rows, which take a fraction of the space and are read by column.
+"""
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from core.errors import InputError
+from core.scenario import Protocol
+from loadtest.errors import RecordingError
 from loadtest.judge import Recorded
+from loadtest.reasons import kind_of
 
-COLUMNS = ("variant", "protocol", "users", "pass", "start_s", "latency_ms", "ok", "score")
+_NAME = pa.dictionary(pa.int16(), pa.string())
+SCHEMA: Final = pa.schema(
+    [
+        ("variant", _NAME), ("protocol", _NAME), ("users", pa.int16()), ("offered_rps", pa.float64()),
+        ("pass", pa.int16()), ("sample", pa.int32()), ("due_s", pa.float64()), ("sent_s", pa.float64()),
+        ("latency_ms", pa.float64()), ("ok", pa.bool_()), ("reason", _NAME), ("score", pa.float64()),
+    ]
+)  # fmt: skip
+"""`due_s` and `sent_s` count from the window's beginning, `latency_ms` from `sent_s`. Pass 0 is the
+served accuracy. `score` is the sample's own, empty where `ok` is not or the metric is one of all samples together."""
 
 
 class RawRequests:
-    """Writes `requests.csv`. Pass 0 is the served accuracy; `start_s` counts from the window's first request; `score`
-    is the sample's own, empty where `ok` is 0 or the metric is one of all samples together."""
+    """Writes a file of raw requests, which has its name only when it is whole. Raises RecordingError."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w", newline="")
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(COLUMNS)
+        self._path, self._beside = path, path.with_name(f".{path.name}.tmp")
+        with _recording(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = pq.ParquetWriter(self._beside, SCHEMA, compression="zstd")
 
     def __enter__(self) -> Self:
         return self
@@ -30,20 +48,74 @@ class RawRequests:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            with _recording(self._path):
+                self._writer.close()
+                if kind is None:
+                    self._beside.replace(self._path)
+        finally:
+            self._beside.unlink(missing_ok=True)
 
-    def write(self, variant: str, protocol: str, users: int, pass_number: int, recorded: Recorded) -> None:
-        """Adds the requests of one run, in the order in which they were answered."""
-        scored = np.full(len(recorded.good), "", object)
+    def write(
+        self, variant: str, protocol: Protocol, users: int, offered_rps: float | None, number: int, recorded: Recorded
+    ) -> None:
+        """Adds the requests of one run (pass `number`), in the order in which they were answered."""
+        rows = len(recorded.good)
+        scores = np.full(rows, np.nan)
         if recorded.metric.score and len(recorded.outputs):
-            scored[recorded.good] = [f"{score:g}" for score in recorded.metric.score(recorded.outputs, recorded.labels)]
-        self._writer.writerows(
-            (variant, protocol, users, pass_number, f"{start_s:.6f}", f"{latency_ms:.4f}", int(good), score)
-            for start_s, latency_ms, good, score in zip(
-                recorded.start_s.tolist(),
-                recorded.latency_ms.tolist(),
-                recorded.good.tolist(),
-                scored.tolist(),
-                strict=True,
-            )
-        )
+            scores[recorded.good] = recorded.metric.score(recorded.outputs, recorded.labels)
+        columns = (
+            [variant] * rows, [protocol] * rows, [users] * rows, [offered_rps] * rows, [number] * rows,
+            recorded.samples, recorded.due_s - recorded.origin_s, recorded.sent_s - recorded.origin_s,
+            recorded.sent_ms, recorded.good,
+            [kind_of(failure) if failure else None for failure in recorded.failures], scores,
+        )  # fmt: skip
+        arrays = [
+            pa.array(column, field.type, from_pandas=True)  # what is no number becomes empty
+            for column, field in zip(columns, SCHEMA, strict=True)
+        ]
+        with _recording(self._path):
+            self._writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
+
+
+def join_files(parts: Sequence[Path], whole: Path) -> None:
+    """Moves files of raw requests into one. Raises RecordingError."""
+    beside = whole.with_name(f".{whole.name}.tmp")
+    try:
+        with _recording(whole):
+            with pq.ParquetWriter(beside, SCHEMA, compression="zstd") as writer:
+                for part in parts:
+                    with pq.ParquetFile(part) as file:
+                        for group in range(file.num_row_groups):
+                            writer.write_table(file.read_row_group(group).cast(SCHEMA))
+            beside.replace(whole)
+    finally:
+        beside.unlink(missing_ok=True)
+    for part in parts:
+        part.unlink()
+
+
+def read_scores(path: Path) -> dict[tuple[str, Protocol], dict[int, float]]:
+    """Variant and protocol -> sample -> its score, of the pass that measures served accuracy. Raises InputError."""
+    columns = ["variant", "protocol", "sample", "score"]
+    try:
+        table = pq.read_table(path, columns=columns, filters=[("pass", "==", 0), ("ok", "==", True)])
+    except (OSError, pa.ArrowInvalid, KeyError) as error:
+        raise InputError(f"the raw requests {path} cannot be read: {str(error).splitlines()[0]}") from error
+    found: dict[tuple[str, Protocol], dict[int, float]] = {}
+    for variant, protocol, sample, score in zip(*(table[name].to_pylist() for name in columns), strict=True):
+        if score is not None:
+            found.setdefault((variant, protocol), {})[sample] = score
+    return found
+
+
+@contextmanager
+def _recording(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise RecordingError(
+            f"the raw requests cannot be written to {path} ({why}); make room there or name another folder with --out. "
+            "Nothing is judged from half a run"
+        ) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +14,33 @@ from client import InferenceClient
 from client.address import Address, parse_address
 from client.counters import ModelStatistics
 from core.files import write_atomically
-from core.machine import now
-from core.results import LoadReport, LoadWindow, ServedAccuracy
+from core.load_results import Capacity, LoadReport, LoadWindow, ServedAccuracy
+from core.machine import describe, now
 from core.samples import SamplePack, read_arrays, read_pack
+from core.scenario import CapacitySearch, OpenLoop
+from loadtest import capacity
+from loadtest.arrivals import due_times
 from loadtest.errors import PlanError
-from loadtest.events import LoadEvent, describe_accuracy, describe_window
+from loadtest.events import LoadEvent, describe_accuracy, describe_capacity, describe_window
 from loadtest.generator import Load, generate
-from loadtest.job import Job, once, until
-from loadtest.judge import judge_accuracy, judge_window, record
-from loadtest.plan import LoadPlan, Step, Target, steps
+from loadtest.job import Arrival, Job, once, scheduled, until
+from loadtest.judge import Around, judge_accuracy, judge_window, percentiles, record
+from loadtest.plan import LoadPlan, Step, Target, shares, steps
+from loadtest.processes import Usage, read_usage, used
 from loadtest.raw import RawRequests
+from loadtest.warmup import PARTS, is_warm
 from loadtest.wire import open_wire
 
 SETTLE_S = 1.0  # how long to wait for the server's counters: it answers a request a moment before it counts it
 SETTLE_POLL_S = 0.01
+WARMUP_USERS = 8  # at most
+LEAD_S = 0.2  # for all connections of an open loop to be made
 
 
 @dataclass(frozen=True)
 class Session:
-    """What the parts of one load test share. `requests` holds one encoded request a sample, without
-    its head."""
+    """What the parts of one load test share. `requests` holds one encoded request a sample, without its head; `warm_ms`
+    the median latency of each variant's warm-ups so far, by its name and the number of users."""
 
     plan: LoadPlan
     pack: SamplePack
@@ -41,45 +48,61 @@ class Session:
     address: Address
     client: InferenceClient
     raw: RawRequests
+    warm_ms: dict[tuple[str, int], float] = field(default_factory=dict)
 
-    def load(self, target: Target, users: int, order: Iterator[int]) -> tuple[Load, ModelStatistics]:
-        """Lets the users send the samples of `order` to a variant. Returns what they did and what the server counted,
-        which is read while the server is idle."""
+    def generate(self, targets: tuple[Target, ...], users: int, order: Iterator[Arrival]) -> Load:
+        """Lets the users send what the order says."""
         golden = self.pack.goldens[self.pack.info.metric_output]
+        names = tuple(target.triton_name for target in targets)
         plan = self.plan
-        job = Job(target.triton_name, plan.protocol, self.requests, golden[:1].nbytes, order, plan.timeout_s)
-        before = self.client.statistics(target.triton_name)
-        load = generate(job, users, self.address)
-        answered = sum(not exchange.failure for exchange in load.exchanges)
-        return load, settled(self.client, target.triton_name, before, answered)
+        job = Job(names, plan.protocol, self.requests, golden[:1].nbytes, order, plan.timeout_s)
+        return generate(job, users, self.address)
+
+    def usage(self, targets: tuple[Target, ...]) -> list[Usage]:
+        """What the server's processes have used so far for each target."""
+        return [read_usage(self.plan.server_pid, target.pids) for target in targets]
 
 
 def run(plan: LoadPlan, out: Path, tell: Callable[[LoadEvent], None]) -> LoadReport:
-    """Each variant's served accuracy, then all windows. Writes `requests.csv` and `load.json` into `out`."""
+    """Each variant's served accuracy, then all windows. Writes `requests.parquet` and `load.json` into `out`."""
     pack, wire = read_pack(plan.pack), open_wire(plan.protocol)
-    address = parse_address(plan.url, plan.protocol)
+    address = parse_address(plan.url, wire.scheme)
     with (
-        InferenceClient(plan.url, plan.protocol, plan.timeout_s) as client,
-        RawRequests(out / "requests.csv") as raw,
+        InferenceClient(plan.url, wire.scheme, plan.timeout_s) as client,
+        RawRequests(out / "requests.parquet") as raw,
     ):
         session = Session(plan, pack, wire.encode_pack(pack), address, client, raw)
         in_process = {target.variant: check_target(target, pack, client) for target in plan.targets}
-        accuracy, windows = [], []
+        accuracy: list[ServedAccuracy] = []
+        windows: list[LoadWindow] = []
+        found: list[Capacity] = []
         for done, target in enumerate(plan.targets, start=1):
             served, message = serve_once(session, target, in_process[target.variant])
             accuracy.append(served)
             tell(LoadEvent(kind="accuracy", variant=target.variant, done=done, total=plan.parts, message=message))
         for done, step in enumerate(steps(plan), start=len(accuracy) + 1):
-            window, message = measure(session, step)
-            windows.append(window)
-            tell(LoadEvent(kind="window", variant=step.target.variant, done=done, total=plan.parts, message=message))
+
+            def say(variant: str, message: str, done: int = done) -> None:
+                tell(LoadEvent(kind="window", variant=variant, done=done, total=plan.parts, message=message))
+
+            if isinstance(step.load, CapacitySearch):
+                probes, row = search(session, step, step.load, say)
+                found.append(row)
+                windows += probes
+            else:
+                windows += measure(session, step, f"{plan.seed} {step.pass_number} {step.users}", say)
         report = LoadReport(
             created_at=now(),
             model=plan.model,
             server_version=client.server_version(),
             url=f"{plan.protocol}://{address}",
+            scenario=plan.scenario,
+            seed=plan.seed,
+            machine=describe(),
+            samples_sha256=pack.info.sha256,
             windows=tuple(windows),
             accuracy=tuple(accuracy),
+            capacity=tuple(found),
         )
     write_atomically(out / "load.json", report.to_json())
     return report
@@ -110,24 +133,97 @@ def serve_once(session: Session, target: Target, in_process: NDArray[np.generic]
     """Sends every sample once, under load, which also warms the variant up; only some of them, by chance, to a variant
     that is too slow for all. Returns the row, and it in words."""
     plan, pack = session.plan, session.pack
-    load, _ = session.load(target, plan.accuracy_users, once(pack.info.count, f"{plan.seed}", plan.accuracy_s))
+    order = once(pack.info.count, f"{plan.seed}", plan.accuracy_s)
+    load = session.generate((target,), plan.accuracy_users, order)
     recorded = record(load.exchanges, pack)
-    session.raw.write(target.variant, plan.protocol, plan.accuracy_users, 0, recorded)
+    session.raw.write(target.variant, plan.protocol, plan.accuracy_users, None, 0, recorded)
     row = judge_accuracy(target, plan.protocol, recorded, in_process)
     return row, describe_accuracy(row, pack.info.count, recorded.first_failure)
 
 
-def measure(session: Session, step: Step) -> tuple[LoadWindow, str]:
-    """One window, after a warm-up like it. Returns the row, and it in words."""
-    plan, count = session.plan, session.pack.info.count
-    seed = f"{plan.seed} {step.pass_number} {step.users}"  # the same samples in the same order for every variant
-    if plan.warmup_s:
-        session.load(step.target, step.users, until(plan.warmup_s, count, seed))
-    load, counted = session.load(step.target, step.users, until(plan.window_s, count, seed))
-    recorded = record(load.exchanges, session.pack)
-    session.raw.write(step.target.variant, plan.protocol, step.users, step.pass_number, recorded)
-    row = judge_window(step, plan.protocol, recorded, counted, load.cpu_s)
-    return row, describe_window(row, recorded.first_failure)
+def measure(session: Session, step: Step, seed: str, say: Callable[[str, str], None]) -> list[LoadWindow]:
+    """One window, after its variants were warmed up: a row a variant. The seed is the same for every variant, so that
+    they get the same samples in the same order, and in an open loop at the same moments."""
+    plan, pack, targets = session.plan, session.pack, step.targets
+    warmed = [warm_up(session, target, min(step.users, WARMUP_USERS)) for target in targets]
+    due = np.zeros(0)
+    models = np.zeros(0, np.intp)
+    if isinstance(step.load, OpenLoop):
+        due = due_times(step.load, seed)
+        parts = shares(step.load, targets) if len(targets) > 1 else [1.0]
+        models = np.random.default_rng(list(seed.encode())).choice(len(targets), len(due), p=parts)
+        patience_s = max(1.0, step.load.seconds / 2)
+        order = scheduled(due.tolist(), models.tolist(), pack.info.count, seed, LEAD_S, patience_s)
+    else:
+        order = until(step.load.seconds, pack.info.count, seed)
+    used_before = session.usage(targets)
+    before = [session.client.statistics(target.triton_name) for target in targets]
+    load = session.generate(targets, step.users, order)
+    usage = used(used_before, session.usage(targets))
+    start_s = min((exchange.due_s for exchange in load.exchanges), default=0.0) - (due[0] if len(due) else 0.0)
+    rows = []
+    for number, target in enumerate(targets):
+        mine = [exchange for exchange in load.exchanges if exchange.model == number]
+        recorded = record(mine, pack, start_s, max(0, int((models == number).sum()) - len(mine)))
+        counted = settled(session.client, target.triton_name, before[number], int(recorded.good.sum()))
+        around = Around(counted, usage[number], load.cpu_s, *warmed[number])
+        row = judge_window(step, target, plan.protocol, recorded, around)
+        session.raw.write(target.variant, plan.protocol, step.users, step.offered_rps, step.pass_number, recorded)
+        say(target.variant, describe_window(row, recorded.first_failure))
+        rows.append(row)
+    return rows
+
+
+def warm_up(session: Session, target: Target, users: int) -> tuple[float, bool]:
+    """Loads a variant in short parts until it is steady. Returns how long that took, and whether it became so."""
+    part_s, began_s = session.plan.scenario.warmup_s, time.perf_counter()
+    if not part_s:
+        return 0.0, True
+    key, medians_ms = (target.variant, users), list[float]()
+    while not (warm := is_warm(medians_ms, session.warm_ms.get(key))) and len(medians_ms) < PARTS:
+        order = until(part_s, session.pack.info.count, f"warm-up {len(medians_ms)}")
+        recorded = record(session.generate((target,), users, order).exchanges, session.pack)
+        median_ms = percentiles(recorded.sent_ms[recorded.good], (50,))[0]
+        medians_ms.append(np.inf if median_ms is None else median_ms)
+    session.warm_ms[key] = min(*medians_ms, session.warm_ms.get(key, np.inf))
+    return time.perf_counter() - began_s, warm
+
+
+def search(
+    session: Session, step: Step, wanted: CapacitySearch, say: Callable[[str, str], None]
+) -> tuple[list[LoadWindow], Capacity]:
+    """The highest rate that one variant stands. Returns the windows of all probes, and what was found."""
+    (target,) = step.targets
+    windows: list[LoadWindow] = []
+    bound_rps = closed_rps(session, target, wanted.connections)
+
+    def holds(rate_rps: float) -> bool:
+        load = OpenLoop(
+            rate_rps=rate_rps, arrivals=wanted.arrivals, seconds=wanted.seconds, connections=wanted.connections
+        )
+        seed = f"{session.plan.seed} {step.pass_number} {len(windows)}"
+        (row,) = measure(session, step._replace(load=load), seed, say)
+        windows.append(row)
+        return row.failures == 0 and row.p99_ms is not None and row.p99_ms <= wanted.p99_ms
+
+    held_rps, exceeded_rps = capacity.search(bound_rps, wanted.probes, holds)
+    row = Capacity(
+        variant=target.variant,
+        protocol=session.plan.protocol,
+        target_p99_ms=wanted.p99_ms,
+        rate_rps=held_rps,
+        exceeded_rps=exceeded_rps,
+    )
+    say(target.variant, describe_capacity(row))
+    return windows, row
+
+
+def closed_rps(session: Session, target: Target, users: int) -> float:
+    """What a closed loop of many users gets, for a moment: about what the server can do at all."""
+    warm_up(session, target, min(users, WARMUP_USERS))
+    order = until(1.0, session.pack.info.count, "bound")
+    recorded = record(session.generate((target,), users, order).exchanges, session.pack)
+    return max(1.0, float(recorded.good.sum()) / (recorded.seconds or 1.0))
 
 
 def settled(client: InferenceClient, name: str, before: ModelStatistics, answered: int) -> ModelStatistics:

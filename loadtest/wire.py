@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 from client.address import Address
 from client.transport import ProtocolName
 from core.samples import SamplePack
+from core.scenario import Protocol as WireName
 from core.tensors import Arrays
 
 
@@ -41,9 +42,10 @@ class Connection(Protocol):
 
 
 class Wire(NamedTuple):
-    """A protocol. A request is `head(model)` and, after it, `encode(inputs, output)`: so variants share the long part.
-    `connect(address, timeout_s)` makes a connection that is not open yet."""
+    """A way to send. A request is `head(model)` and after it `encode(inputs, output)`: so variants share the long part.
+    `connect(address, timeout_s)` makes a connection that is not open yet; `scheme` is the protocol on the line."""
 
+    scheme: ProtocolName
     head: Callable[[str], bytes]
     encode: Callable[[Arrays, str], bytes]
     connect: Callable[[Address, float], Connection]
@@ -56,16 +58,22 @@ class Wire(NamedTuple):
         )
 
 
-def open_wire(protocol: ProtocolName) -> Wire:
-    """The wire of a protocol, in the load test's own process. Call it before anything there speaks gRPC: for that, the
+def scheme(name: WireName) -> ProtocolName:
+    """The protocol that a wire speaks."""
+    return "grpc" if name == "grpc" else "http"
+
+
+def open_wire(name: WireName) -> Wire:
+    """The wire of that name, in the load test's own process. Call it before anything there speaks gRPC: for that, the
     whole process is told to wait by gevent. Imported late, as a run needs only one."""
-    if protocol == "grpc":
+    if name == "grpc":
         from grpc.experimental.gevent import init_gevent
 
         from loadtest import wire_grpc
 
         init_gevent()
-        return Wire(wire_grpc.head, wire_grpc.encode, wire_grpc.GrpcConnection)
-    from loadtest import wire_http
+        return Wire("grpc", wire_grpc.head, wire_grpc.encode, wire_grpc.GrpcConnection)
+    from loadtest import wire_http, wire_raw
 
-    return Wire(wire_http.head, wire_http.encode, wire_http.HttpConnection)
+    connect = wire_raw.RawConnection if name == "raw" else wire_http.HttpConnection
+    return Wire("http", wire_http.head, wire_http.encode, connect)

@@ -17,8 +17,8 @@ from core.datatypes import BY_NAME
 from core.tensors import Arrays
 from loadtest.wire import Answer
 
-_HEADER_LENGTH = "inference-header-content-length"
-_RECEIVE_BYTES = 1 << 16
+HEADER_LENGTH = "inference-header-content-length"
+RECEIVE_BYTES = 1 << 16
 
 
 def head(model: str) -> bytes:
@@ -88,14 +88,14 @@ class HttpConnection:
         try:
             connection = self._connected()
             connection.sendall(request)
-            response = HTTPSocketResponse(connection, _RECEIVE_BYTES, "POST")
+            response = HTTPSocketResponse(connection, RECEIVE_BYTES, "POST")
             body = response.read()
         except (OSError, HTTPParseError) as error:
             self.close()
             return Answer(b"", f"{type(error).__name__}: {error}", lost=True)
         if response.should_close():
             self.close()
-        return read_answer(response.get_code(), response.get(_HEADER_LENGTH), body, expected_bytes)
+        return read_answer(response.get_code(), response.get(HEADER_LENGTH), body, expected_bytes)
 
     def _connected(self) -> socket.socket:
         """The connection, made unless there is one. Raises OSError if nobody listens."""

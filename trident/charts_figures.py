@@ -48,7 +48,7 @@ def _axes(x: Scale, y: Scale, labels: tuple[str, str], percent: bool = False) ->
     return [*parts, text(RIGHT, y.start + 36, labels[0], "axis", "end")]
 
 
-def scatter(points: list[Point], metric: MetricValue, limit: float | None, users: int) -> Markup:
+def scatter(points: list[Point], metric: MetricValue, limit: float | None, load: str) -> Markup:
     """Accuracy against latency: area is size, whiskers the 95% interval, the front joined, the gate's limit dashed."""
 
     def shown(value: float, digits: int) -> str:
@@ -59,7 +59,7 @@ def scatter(points: list[Point], metric: MetricValue, limit: float | None, users
     low, high = padded([point.x for point in points], 0.12)
     x = Scale(max(0.0, low), high, LEFT, RIGHT)
     y = Scale(*padded(ys, 0.05), 300, TOP + 26)
-    parts = _axes(x, y, (f"p50 at {users} users, ms", metric.name), metric.fraction)
+    parts = _axes(x, y, (f"p50 at {load}, ms", metric.name), metric.fraction)
     if limit is not None:
         parts += [
             line(LEFT, y(limit), RIGHT, y(limit), "limit"),
@@ -88,8 +88,8 @@ def scatter(points: list[Point], metric: MetricValue, limit: float | None, users
     return svg(345, f"{metric.name} against latency", parts)
 
 
-def curves(series: list[list[tuple[Point, int]]], label: str) -> Markup:
-    """Throughput against latency: a line a variant, a point a level of users."""
+def curves(series: list[list[tuple[Point, str]]], label: str) -> Markup:
+    """Throughput against latency: a line a variant, a point a load."""
     flat = [point for one in series for point, _ in one]
     x = Scale(0, padded([point.x for point in flat])[1], LEFT, RIGHT - 10)
     y = Scale(0, padded([point.y for point in flat])[1], 300, TOP + 26)
@@ -101,11 +101,11 @@ def curves(series: list[list[tuple[Point, int]]], label: str) -> Markup:
         parts.append(Markup('<polyline class="curve {}" points="{}"/>').format(family, path))
         parts.append(line(x(last.x), y(last.y), RIGHT + 6, end, "leader"))
         parts.append(text(RIGHT + 10, end + 4, str(last.index), "key"))
-        for point, users in one:
+        for point, load in one:
             dot = Markup('<circle cx="{:.1f}" cy="{:.1f}" r="4" class="dot {}"/>').format(
                 x(point.x), y(point.y), family
             )
-            facts = f"{users} user{'s' * (users > 1)}: {number(point.y)} samples/s, p50 {number(point.x)} ms"
+            facts = f"{load}: {number(point.y)} samples/s, p50 {number(point.x)} ms"
             parts.append(mark(point.name, facts, dot))
     return svg(345, label, parts)
 

@@ -30,6 +30,11 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value * 100:.2f}%"
 
 
+def stored(size: int | None, shared: int | None) -> str:
+    """A variant's size as megabytes, and what its network would take with its shared weights written only once."""
+    return megabytes(size) + (f" ({megabytes(shared)} shared)" if shared is not None else "")
+
+
 def megabytes(value: int | None) -> str:
     """Bytes as megabytes (10^6)."""
     return "-" if value is None else f"{value / 1e6:.2f}"

@@ -18,9 +18,13 @@ from core.errors import TridentError, UsageError
 COMMANDS: Final = {
     "build": "make, verify and publish the variants of one or more specs",
     "serve": "serve a model repository on NVIDIA's Triton, on this machine, until Ctrl-C",
-    "infer": "send .npy, .npz or image files to a served model",
+    "infer": "send arrays, images, JSON or texts to a served model",
+    "status": "show a server, what it has loaded, and how that is doing",
+    "wait": "wait until a server, or some of its models, take requests",
     "loadtest": "load every variant of a model and write the comparison",
     "doctor": "show what INT8 costs in each layer of a built model, and which stay in float",
+    "compare": "compare two load tests under the same load, and fail if one got worse",
+    "history": "show and plot what the load tests of a model came to",
     "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
     "lint": "find what is wrong in a model repository, ours or written by hand, without a server",
@@ -34,7 +38,11 @@ EXTRAS: Final = {
     "build": ("nncf", "build"),
     "serve": ("pytriton", "serve"),
     "infer": ("tritonclient", "client"),
+    "status": ("tritonclient", "client"),
+    "wait": ("tritonclient", "client"),
     "loadtest": ("locust", "loadtest"),
+    "compare": ("pyarrow", "loadtest"),
+    "history": ("jinja2", "loadtest"),
     "report": ("jinja2", "loadtest"),
     "lint": ("tritonclient", "client"),
     "check": ("tritonclient", "client"),
@@ -51,8 +59,9 @@ EPILOG: Final = """exit codes:
   5    the model repository, or the folder of artifacts, cannot be read or written
   6    the server cannot be started or kept alive
   7    an inference request was refused or failed, or no server answered
-  8    a load test cannot be run or trusted
-  9    lint found an error or a warning, or check an artifact that would not load
+  8    a load test cannot be run or trusted, or two of them cannot be compared
+  9    lint found an error or a warning, check an artifact that would not load, or compare a figure that became worse
+       than --fail-on allows
   130  interrupted"""
 
 
@@ -134,11 +143,42 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 def _infer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="the name that the server knows, e.g. fashion_openvino_int8")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".npy, .npz or images (several: a batch)")
-    parser.add_argument("--url", help="host:port; default: 127.0.0.1:8000 for http, 127.0.0.1:8001 for grpc")
-    parser.add_argument("--protocol", choices=("http", "grpc"), default="http", help="default: %(default)s")
-    parser.add_argument("--timeout", type=float, default=30, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="FILE",
+        help=".npy, .npz, .json, - (JSON on standard input), .txt (a sample a line) or images (several: a batch)",
+    )  # fmt: skip
+    parser.add_argument("--text", action="store_true", help="FILE is no file but a text itself (several: a batch)")
+    _connection(parser, timeout_s=30)
+    parser.add_argument("--top", type=_positive, default=3, metavar="N", help="labels to show; default: %(default)s")
     parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write the outputs there as arrays")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _connection(parser, timeout_s=10)
+
+
+def _wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="default: the server, with all that it was told to load"
+    )
+    _connection(parser, timeout_s=60)
+
+
+def _connection(parser: argparse.ArgumentParser, timeout_s: float) -> None:
+    """How to reach a server; `trident.connect` makes a client of it."""
+    parser.add_argument(
+        "--url", action="append",
+        help="host:port, or http, https, grpc or grpcs:// before it; several times: any of these servers; "
+        "default: 127.0.0.1:8000 for http, 127.0.0.1:8001 for grpc",
+    )  # fmt: skip
+    parser.add_argument("--protocol", choices=("http", "grpc"), help="default: what --url begins with, else http")
+    parser.add_argument("--timeout", type=float, default=timeout_s, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument("--ca", type=Path, metavar="FILE.pem", help="certificates to trust; default: the system's")
+    parser.add_argument("--cert", type=Path, metavar="FILE.pem", help="this client's own, where the server wants one")
+    parser.add_argument("--key", type=Path, metavar="FILE.pem", help="its key")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="a bearer token; default: TRIDENT_TOKEN, if set"
+    )
 
 
 def _loadtest(parser: argparse.ArgumentParser) -> None:
@@ -150,13 +190,40 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
         "--grpc-url", help="its address for gRPC, host:port; without it, only HTTP is tested with --url"
     )
     parser.add_argument(
-        "--protocols", choices=("http", "grpc"), nargs="+", default=["http", "grpc"], help="default: http grpc"
-    )
+        "--protocols", choices=("http", "grpc", "raw"), nargs="+", default=["http", "grpc"],
+        help="raw is HTTP by a user that costs less, for fast models; default: http grpc",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, help="default: <artifacts>/<model>/loadtest")
-    parser.add_argument("--users", type=_positive, nargs="+", default=[1, 4, 16], help="user levels; default: 1 4 16")
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of one window; default: %(default)s")
-    parser.add_argument("--passes", type=_positive, default=2, help="rounds over all levels; default: %(default)s")
-    parser.add_argument("--seed", type=int, default=1, help="of the order of variants; default: %(default)s")
+    parser.add_argument(
+        "--scenario", default="levels", metavar="NAME|FILE.yaml",
+        help="what is sent: levels, single, closed, ab, constant, poisson, step, ramp, capacity, soak, mixed, or your "
+        "own; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument("--users", type=_positive, nargs="+", metavar="N", help="users of a closed loop, by window")
+    parser.add_argument("--rate", type=float, metavar="RPS", help="requests a second of an open loop, at its highest")
+    parser.add_argument(
+        "--connections", type=_positive, metavar="N", help="of an open loop: requests under way at most"
+    )
+    parser.add_argument("--p99", type=float, metavar="MS", help="what a capacity search has to hold")
+    parser.add_argument("--seconds", type=float, help="length of one window, or of one probe of a search")
+    parser.add_argument("--passes", type=_positive, metavar="N", help="how often all is repeated, in another order")
+    parser.add_argument("--seed", type=int, default=1, help="of all that is drawn by chance; default: %(default)s")
+
+
+def _compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", type=Path, metavar="A", help="the folder of a load test")
+    parser.add_argument("after", type=Path, metavar="B", help="that of another under the same load")
+    parser.add_argument(
+        "--fail-on", nargs="+", action="extend", default=[], metavar="LIMIT",
+        help="p99=+5%%: exit code 9 if a p99 surely rose, and by more than that; the same for p50, throughput, "
+        "capacity and, in points, accuracy=-0.2pt",
+    )  # fmt: skip
+
+
+def _history(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", nargs="?", help="the model's name in its spec; default: the only one that was built")
+    _artifacts(parser)
+    parser.add_argument("--out", type=Path, metavar="FILE", help="default: <artifacts>/<model>/history/history.html")
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
@@ -244,8 +311,12 @@ _OPTIONS: Final = {
     "build": _build,
     "serve": _serve,
     "infer": _infer,
+    "status": _status,
+    "wait": _wait,
     "loadtest": _loadtest,
     "doctor": _doctor,
+    "compare": _compare,
+    "history": _history,
     "report": _report,
     "list": _list,
     "lint": _lint,

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
-from typing import Final, Literal
+from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from core.comparison import Summary, SummaryRow
 from core.files import write_atomically
-from core.results import BuildRow, LoadReport, LoadWindow, ModelBuild, Summary, SummaryRow
+from core.load_results import LoadReport, LoadWindow
+from core.results import BuildRow, ModelBuild
+from core.scenario import describe_load
 from loadtest.events import PROTOCOL_NAMES
 from trident.charts import number
 from trident.charts_figures import Bar, Point, bars, curves, scatter
-from trident.console import megabytes, percent, score
+from trident.console import megabytes, percent, score, stored
 from trident.doctor_words import diagnosis, relative_error
 from trident.report_words import answer, beside_http, time_goes, why
-from trident.summary import caveats, left_out, unsteady_speedup
+from trident.summary import caveats, judged_windows, left_out, load_words, unsteady_speedup
 
 DEGRADED_DB: Final = 40.0
 MOST_LAYERS: Final = 15
@@ -40,15 +43,16 @@ def render(build: ModelBuild, load: LoadReport, summary: Summary) -> str:
     degraded = [row for row in build.rows if row.verdict and _degraded(row)]
     return environment.get_template("report.html.j2").render(
         build=build, load=load, summary=summary, index=index, answer=answer(build, summary),
-        family=_family, figures=_figures(build, load, summary, index), degraded=degraded, why=why,
+        family=family, figures=_figures(build, load, summary, index), degraded=degraded, why=why,
         columns=[name for name, _ in CELLS], rows=[(row, _cells(row, build)) for row in summary.rows],
         doctor=DOCTOR, diagnosis=diagnosis,
         graphs=[row for row in build.rows if row.graph], caveats=caveats(summary, load), left_out=left_out(summary),
-        protocol=PROTOCOL_NAMES[summary.protocol],
+        protocol=PROTOCOL_NAMES[summary.protocol], load_words=load_words(summary),
     )  # fmt: skip
 
 
-def _family(variant: str) -> str:
+def family(variant: str) -> str:
+    """The class of a variant's colour: `f0` to `f3`, by its runtime."""
     return next((f"f{i}" for i, name in enumerate(("torch", "onnx", "openvino")) if name in variant), "f3")
 
 
@@ -71,7 +75,7 @@ def _figures(
             low, high = verdict.drop_ci95 if verdict else (0.0, 0.0)
             points.append(
                 Point(
-                    index[row.variant], row.variant, _family(row.variant), row.p50_ms, accuracy, row.size_bytes,
+                    index[row.variant], row.variant, family(row.variant), row.p50_ms, accuracy, row.size_bytes,
                     interval, noise=(high - low) / 2,
                 )
             )  # fmt: skip
@@ -90,11 +94,10 @@ def _figures(
             (
                 "Accuracy against latency",
                 words,
-                scatter(points, build.original, limit, summary.latency_users),
+                scatter(points, build.original, limit, load_words(summary)),
             )
         )
-    protocols: tuple[tuple[Literal["http", "grpc"], str], ...] = (("http", "HTTP"), ("grpc", "gRPC"))
-    for protocol, name in protocols:
+    for protocol, name in PROTOCOL_NAMES.items():
         if series := _series(load, index, protocol):
             most = max((point for one in series for point, _ in one), key=lambda point: point.y)
             words = f"{most.name} serves most: {number(most.y)} samples/s." + (
@@ -104,7 +107,7 @@ def _figures(
             found.append((title, words, curves(series, title)))
     if stacks := _stacks(load, summary, index):
         words = (
-            f"Mean latency over {PROTOCOL_NAMES[summary.protocol]} at {summary.latency_users} users: queue, compute, "
+            f"Mean latency over {PROTOCOL_NAMES[summary.protocol]} at {load_words(summary)}: queue, compute, "
             f"and the rest (transport and waiting). {time_goes(stacks)}"
         )
         found.append(("Where the time goes", words, bars(stacks, "Where the time goes", "ms", ("s0", "s1", "s2"))))
@@ -145,16 +148,16 @@ def _mean(windows: list[LoadWindow], read: Callable[[LoadWindow], float | None])
     return fmean(values) if values else None
 
 
-def _series(load: LoadReport, index: dict[str, int], protocol: str) -> list[list[tuple[Point, int]]]:
+def _series(load: LoadReport, index: dict[str, int], protocol: str) -> list[list[tuple[Point, str]]]:
     found = []
     for variant, place in index.items():
         mine = [window for window in load.windows if window.variant == variant and window.protocol == protocol]
         one = []
-        for users in sorted({window.users for window in mine}):
-            level = [window for window in mine if window.users == users]
+        for users, rate_rps in sorted({(window.users, window.offered_rps or 0.0) for window in mine}):
+            level = [window for window in mine if (window.users, window.offered_rps or 0.0) == (users, rate_rps)]
             p50, rate = _mean(level, lambda w: w.p50_ms), _mean(level, lambda w: w.throughput_rps)
             if p50 is not None and rate is not None:
-                one.append((Point(place, variant, _family(variant), p50, rate), users))
+                one.append((Point(place, variant, family(variant), p50, rate), describe_load(users, rate_rps or None)))
         if one:
             found.append(one)
     return found
@@ -165,9 +168,8 @@ def _stacks(load: LoadReport, summary: Summary, index: dict[str, int]) -> list[B
     for variant, place in index.items():
         level = [
             window
-            for window in load.windows
-            if (window.variant, window.protocol, window.users) == (variant, summary.protocol, summary.latency_users)
-            and window.server
+            for window in judged_windows(load, variant)
+            if (window.protocol, window.users) == (summary.protocol, summary.latency_users) and window.server
         ]
         mean = _mean(level, lambda w: w.mean_ms)
         queue = _mean(level, lambda w: w.server.queue_ms if w.server else None)
@@ -218,7 +220,7 @@ CELLS: Final[tuple[tuple[str, Callable[[SummaryRow, ModelBuild], str]], ...]] = 
     ("p99 (ms)", lambda r, _: _form(r.p99_ms, ".2f")),
     ("Throughput (1/s)", lambda r, _: _gain(r)),
     ("gRPC (1/s)", lambda r, _: _form(r.grpc_throughput_rps, ",.0f")),
-    ("Size (MB)", lambda r, _: megabytes(r.size_bytes)),
+    ("Size (MB)", lambda r, _: stored(r.size_bytes, r.shared_bytes)),
     ("Memory (MB)", lambda r, _: megabytes(r.resident_bytes)),
     ("Speed-up", lambda r, _: _speedup(r)),
     ("Compression", lambda r, _: _form(r.compression, ".2f")),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from core.results import ModelBuild, Summary, SummaryRow
+from core.comparison import Summary, SummaryRow
+from core.results import ModelBuild
 from loadtest.events import PROTOCOL_NAMES
 from trident.charts_figures import Bar
+from trident.summary import load_words
 
 ONNX_INT8 = (
     "Weights are rounded to 128 steps a channel, activations to 256 a tensor between the least and the greatest value "
@@ -69,11 +71,25 @@ CAUSES = (
 )
 
 
-def why(variant: str) -> str:
+# A step of a compression -> why the network that it leaves answers otherwise.
+COMPRESSED = {
+    "prune_channels": "Channels were removed; what training did not make good of what they contributed is missing.",
+    "prune_weights": "Weights were set to zero; what training did not make good of what they contributed is missing.",
+    "lottery_ticket": "Most weights were set to zero and the others trained again, from early values: another network.",
+    "low_rank": "Layers were cut down to their strongest combinations of channels; what training did not make good of "
+    "the others is missing.",
+    "cluster_weights": "Each kernel's weights were moved to the nearest of a few values that they share.",
+    "finetune": "The network was trained further, and decides otherwise where it learned to.",
+}
+
+
+def why(variant: str, history: tuple[str, ...] = ()) -> str:
     """Where the error of this kind of variant comes from, each cause in a sentence or two."""
     if variant.startswith("imported_"):
         return "Another tool made this file as it is: what was rounded, and where, is for its maker to say."
     found, left = [], variant
+    if not variant.startswith("pruned_"):
+        found += [words for step, words in COMPRESSED.items() if step in history]
     for part, words in CAUSES:
         if part in left:
             found.append(words)
@@ -137,7 +153,7 @@ def _best(best: SummaryRow, base: SummaryRow | None, summary: Summary) -> str:
         [f"{best.throughput_gain:.2f} times {summary.baseline_variant}'s throughput"] if best.throughput_gain else []
     )
     if base and base.p50_ms and best.p50_ms:
-        gains.append(f"p50 {best.p50_ms:.2f} instead of {base.p50_ms:.2f} ms at {summary.latency_users} users")
+        gains.append(f"p50 {best.p50_ms:.2f} instead of {base.p50_ms:.2f} ms at {load_words(summary)}")
     if base and base.size_bytes and best.size_bytes:
         gains.append(f"{best.size_bytes / 1e6:.2f} instead of {base.size_bytes / 1e6:.2f} MB")
     return f"Serve {best.variant}: {rate}" + (f", {', '.join(gains)}." if gains else ".")

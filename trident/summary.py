@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from statistics import fmean
+from statistics import fmean, median
 from typing import NamedTuple
 
 from rich.table import Table
 
-from client.transport import ProtocolName
+from core.comparison import Summary, SummaryRow
 from core.intervals import steady
+from core.load_results import LoadReport, LoadWindow, ServedAccuracy
 from core.machine import describe, versions
-from core.results import BuildRow, Interval, LoadReport, LoadWindow, ModelBuild, ServedAccuracy, Summary, SummaryRow
+from core.results import BuildRow, Interval, ModelBuild
+from core.scenario import ClosedLoop, OpenLoop, Protocol, describe_load
 from loadtest.events import PROTOCOL_NAMES, coverage, limited_by_generator
-from trident.console import megabytes, number, percent, score
+from trident.console import number, percent, score, stored
 
 
 def summarize(
@@ -21,7 +23,7 @@ def summarize(
     """Joins both reports. Variants that were not loaded keep their row, with the status and reason of their build."""
     users = sorted({window.users for window in load.windows})
     latency_users = 4 if 4 in users else users[len(users) // 2]
-    protocol: ProtocolName = "http" if any(window.protocol == "http" for window in load.windows) else "grpc"
+    protocol = "http" if any(window.protocol == "http" for window in load.windows) else load.windows[0].protocol
     rows = tuple(_row(row, load, latency_users, protocol) for row in build.rows)
     base = next((row.throughput_rps for row in rows if row.variant == build.baseline_variant), None)
     if base:
@@ -42,6 +44,7 @@ def summarize(
         original=build.original,
         warnings=build.warnings,
         evaluation_samples=build.evaluation_samples,
+        scenario=load.scenario,
         latency_users=latency_users,
         protocol=protocol,
         rows=rows,
@@ -49,13 +52,15 @@ def summarize(
     )
 
 
-def _row(row: BuildRow, load: LoadReport, latency_users: int, protocol: ProtocolName) -> SummaryRow:
-    """One variant. A level's figure is the mean over its passes; throughput is that of the best level."""
-    windows = [window for window in load.windows if window.variant == row.variant]
+def _row(row: BuildRow, load: LoadReport, latency_users: int, protocol: Protocol) -> SummaryRow:
+    """One variant. A level's figure is the mean over its passes; throughput is that of the best level. Of a capacity
+    search, only the rates that were found count."""
+    windows = judged_windows(load, row.variant)
     served = [found for found in load.accuracy if found.variant == row.variant]
     main, grpc = (
         _served([window for window in windows if window.protocol == name], latency_users) for name in (protocol, "grpc")
     )
+    held_rps = [one.rate_rps for one in load.capacity if (one.variant, one.protocol) == (row.variant, protocol)]
     return SummaryRow(
         variant=row.variant,
         status=row.status,
@@ -67,11 +72,15 @@ def _row(row: BuildRow, load: LoadReport, latency_users: int, protocol: Protocol
         p50_ms=main.p50_ms,
         p95_ms=main.p95_ms,
         p99_ms=main.p99_ms,
+        uncorrected_p99_ms=main.uncorrected_p99_ms if load.scenario.load.kind != "closed" else None,
+        capacity_rps=median(rates) if (rates := [rate for rate in held_rps if rate]) else None,
+        server_cores=main.server_cores,
         throughput_rps=main.throughput_rps,
         best_users=main.best_users,
         grpc_p50_ms=grpc.p50_ms,
         grpc_throughput_rps=grpc.throughput_rps,
         size_bytes=row.size_bytes,
+        shared_bytes=row.shared_bytes,
         resident_bytes=load.resident_bytes.get(row.variant),
         sparsity=row.graph.sparsity if row.graph else None,
         flops=row.graph.flops if row.graph else None,
@@ -89,6 +98,15 @@ def _row(row: BuildRow, load: LoadReport, latency_users: int, protocol: Protocol
     )
 
 
+def judged_windows(load: LoadReport, variant: str) -> list[LoadWindow]:
+    """The windows from which a variant's figures come; of a capacity search only those at the rates that were found."""
+    windows = [window for window in load.windows if window.variant == variant]
+    if load.scenario.load.kind != "capacity":
+        return windows
+    held = {(one.protocol, one.rate_rps) for one in load.capacity if one.variant == variant}
+    return [window for window in windows if (window.protocol, window.offered_rps) in held]
+
+
 def undecided(row: BuildRow) -> bool:
     """Whether a gate's interval straddles its limit: more evaluation samples could change the verdict."""
     return row.verdict is not None and any(gate.undecided for gate in row.verdict.gates)
@@ -100,6 +118,8 @@ class _Served(NamedTuple):
     p50_ms: float | None = None
     p95_ms: float | None = None
     p99_ms: float | None = None
+    uncorrected_p99_ms: float | None = None
+    server_cores: float | None = None
     throughput_rps: float | None = None
     best_users: int | None = None
 
@@ -109,9 +129,15 @@ def _served(windows: list[LoadWindow], latency_users: int) -> _Served:
         return _Served()
     levels = {users: fmean(_at(windows, users, "throughput_rps")) for users in {window.users for window in windows}}
     best = max(levels, key=lambda users: levels[users])
-    found = {name: _at(windows, latency_users, name) for name in ("p50_ms", "p95_ms", "p99_ms")}
-    p50_ms, p95_ms, p99_ms = (fmean(values) if values else None for values in found.values())
-    return _Served(p50_ms, p95_ms, p99_ms, levels[best], best)
+    p50_ms, p95_ms, p99_ms, uncorrected_ms = (
+        _mean(_at(windows, latency_users, name)) for name in ("p50_ms", "p95_ms", "p99_ms", "uncorrected_p99_ms")
+    )
+    cores = [w.server.cores for w in windows if w.users == latency_users and w.server and w.server.cores is not None]
+    return _Served(p50_ms, p95_ms, p99_ms, uncorrected_ms, _mean(cores), levels[best], best)
+
+
+def _mean(values: list[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def _at(windows: list[LoadWindow], users: int, name: str) -> list[float]:
@@ -120,7 +146,7 @@ def _at(windows: list[LoadWindow], users: int, name: str) -> list[float]:
 
 
 AGREEMENT = 0.999  # with the in-process decisions, which FP32 and static INT8 keep
-PROTOCOLS = ("http", "grpc")
+PROTOCOLS: tuple[Protocol, ...] = ("http", "grpc", "raw")
 COLUMNS = (
     "Variant", "Accuracy", "Served accuracy", "Time (ms)", "p50", "p95", "p99",
     "Throughput", "Size (MB)", "Speed-up", "Compression", "Retention",
@@ -134,8 +160,8 @@ def summary_table(summary: Summary) -> Table:
         title=f"{summary.model} on Triton {summary.server_version}, {machine.cpu_model}, {machine.cores} cores",
         caption=(
             f"Accuracy is {summary.original.name} on {summary.evaluation_samples} samples. Time: in process, batch 1. "
-            f"p50, p95, p99 in ms at {summary.latency_users} users, throughput in samples/s at each variant's best "
-            f"number of users, both over {PROTOCOL_NAMES[summary.protocol]}{_where(summary)}{_elsewhere(summary)}.\n"
+            f"p50, p95, p99 in ms at {load_words(summary)}, throughput in samples/s{_best(summary)}, "
+            f"both over {PROTOCOL_NAMES[summary.protocol]}{_where(summary)}{_elsewhere(summary)}.\n"
             f"Speed-up over {summary.original_runtime} in process; "
             f"compression and the gain in brackets over {summary.baseline_variant}."
         ),
@@ -155,13 +181,29 @@ def summary_table(summary: Summary) -> Table:
             number(row.p95_ms),
             number(row.p99_ms),
             number(row.throughput_rps, ".0f") + gain,
-            megabytes(row.size_bytes),
+            stored(row.size_bytes, row.shared_bytes),
             number(row.speedup, ".2f", "x"),
             number(row.compression, ".2f", "x"),
             percent(row.retention),
             style=None if row.status == "published" else "dim",
         )
     return table
+
+
+def load_words(summary: Summary) -> str:
+    """Under which load the latencies were taken."""
+    load = summary.scenario.load
+    if isinstance(load, ClosedLoop):
+        return describe_load(summary.latency_users, None)
+    if isinstance(load, OpenLoop):
+        shape = "" if len(load.phases) == 1 else "up to "
+        mixed = " over all variants together" if load.mixed else ""
+        return f"{shape}{describe_load(0, load.rate_rps)} ({load.arrivals}){mixed}"
+    return f"the highest rate whose p99 stays within {load.p99_ms:g} ms"
+
+
+def _best(summary: Summary) -> str:
+    return " at each variant's best number of users" if isinstance(summary.scenario.load, ClosedLoop) else ""
 
 
 def _where(summary: Summary) -> str:

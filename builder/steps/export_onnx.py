@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from builder.artifact import MAX_IR_VERSION, Artifact, Format
 from builder.errors import StepError
+from builder.example_inputs import example_inputs
 from builder.onnx_names import rename_ends
 from builder.source import load_torch
 from builder.step import Step
-from builder.steps.trace_torchscript import example_inputs
 
 if TYPE_CHECKING:
     import onnx

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from builder.artifact import Artifact, Format
 from builder.errors import StepError
+from builder.example_inputs import example_inputs
 from builder.source import load_torch
 from builder.source_program import program_to_script
 from builder.step import Step
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from builder.spec import ModelSpec
 
 
@@ -53,16 +52,3 @@ def _check_order(arguments: list[str], spec: ModelSpec) -> None:
             f"{spec.name}: the network's arguments are {', '.join(arguments)}, and the spec has inputs of these names "
             f"in another order; write them in the network's"
         )
-
-
-def example_inputs(spec: ModelSpec, batch: int = 2) -> tuple[Tensor, ...]:
-    """Zeros in the spec's order, `[batch, ...]`; named axes at their usual size. Batch 2, since 0 and 1 are special."""
-    import torch
-
-    def size(dim: int | str) -> int:
-        return dim if isinstance(dim, int) else spec.axes[dim].opt
-
-    return tuple(
-        torch.zeros(batch, *(size(dim) for dim in tensor.dims), dtype=getattr(torch, tensor.dtype))
-        for tensor in spec.inputs
-    )

@@ -3,7 +3,6 @@ form."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -11,17 +10,19 @@ from typing import TYPE_CHECKING, ClassVar
 from builder.artifact import Artifact, Format
 from builder.data import Samples, load_samples
 from builder.errors import StepError
+from builder.example_inputs import example_inputs
+from builder.finetune import Task, fit
+from builder.losses import divergence, outputs_of
 from builder.source import load_torch
+from builder.spec_compress import Training
 from builder.step import Step
 from builder.steps.export_onnx import ExportOnnx, dynamic_shapes
-from builder.steps.trace_torchscript import example_inputs
+from builder.training_data import Batch, batches, load_training
 
 if TYPE_CHECKING:
-    from torch import Tensor, fx, nn
+    from torch import Tensor, fx
 
     from builder.spec import ModelSpec
-
-FEWEST = 10  # samples, of which a tenth is held out
 
 
 @dataclass(frozen=True)
@@ -62,20 +63,24 @@ class TrainQuantized(Step):
 
     def train(self, source: Artifact) -> fx.GraphModule:
         """The trained network, rounding as it will when served. Each epoch's loss is printed."""
+        import torch
+
         from builder.fake_quant import fake_quantized
 
         spec = source.spec
-        training = load_samples(spec, spec.data.training or spec.data.calibration, labelled=False)
+        training = Training(
+            epochs=self.epochs, lr=self.lr, batch=self.batch, samples=self.samples, seed=self.seed,
+            weight_decay=0, warmup=0, device="cpu",
+        )  # fmt: skip
+        data = load_training(spec, training, labelled=False, file=spec.data.training or spec.data.calibration)
         calibration = load_samples(spec, spec.data.calibration, labelled=False)
-        if len(training) < FEWEST:
-            raise StepError(f"{spec.name} has {len(training)} samples to train on; give {FEWEST} or more, better 1000")
         ranges = list(range(min(self.calibration, len(calibration))))
         try:
             student = fake_quantized(
                 load_torch(spec, source.path),
                 example_inputs(spec),
                 dynamic_shapes(spec),
-                (_tensors(spec, calibration, part) for part in _batches(ranges, self.batch)),
+                (_tensors(spec, calibration, part) for part in batches(ranges, self.batch)),
                 self.bits,
             )
         except (RuntimeError, ValueError, TypeError) as error:  # what torch.export raises when it gives up
@@ -85,80 +90,18 @@ class TrainQuantized(Step):
             ) from error
         if student is None:
             raise StepError(f"{spec.name} has no convolution or linear layer that could be quantized")
-        self._fit(student, load_torch(spec, source.path), spec, training)
+        teacher = load_torch(spec, source.path)
+
+        def loss(outputs: list[Tensor], batch: Batch) -> Tensor:
+            with torch.no_grad():
+                wanted = outputs_of(teacher(*batch.inputs))
+            return divergence(spec, outputs, wanted)
+
+        fit(student, Task(spec, data, training, loss, frozen=True))
         return student
-
-    def _fit(self, student: nn.Module, teacher: nn.Module, spec: ModelSpec, training: Samples) -> None:
-        """Trains the student and leaves it as it was after its best epoch."""
-        import torch
-
-        generator = torch.Generator().manual_seed(self.seed)
-        order = torch.randperm(len(training), generator=generator)[: self.samples].tolist()
-        held, used = order[: len(order) // 10], order[len(order) // 10 :]
-
-        def loss(rows: list[int]) -> Tensor:
-            inputs = _tensors(spec, training, rows)
-            with torch.no_grad():
-                wanted = _outputs(teacher(*inputs))
-            return divergence(spec, _outputs(student(*inputs)), wanted)
-
-        def held_out() -> float:
-            with torch.no_grad():
-                return sum(float(loss(rows)) * len(rows) for rows in _batches(held, self.batch)) / len(held)
-
-        parameters = list(student.parameters())
-        optimizer = torch.optim.Adam(parameters, self.lr)
-        steps = max(1, self.epochs * len(list(_batches(used, self.batch))))
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        least, best = held_out(), [value.detach().clone() for value in parameters]
-        print(f"epoch 0 of {self.epochs}: loss {least:.6g} on {len(held)} held-out samples, before training")
-        for epoch in range(1, self.epochs + 1):
-            shuffled = torch.randperm(len(used), generator=generator).tolist()
-            for rows in _batches([used[at] for at in shuffled], self.batch):
-                optimizer.zero_grad()
-                loss(rows).backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-            found = held_out()
-            print(f"epoch {epoch} of {self.epochs}: loss {found:.6g} on {len(held)} held-out samples")
-            if found < least:
-                least, best = found, [value.detach().clone() for value in parameters]
-        for value, kept in zip(parameters, best, strict=True):
-            value.data = kept
-
-
-def divergence(spec: ModelSpec, outputs: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    """How far a batch's outputs lie from the teacher's, `[]`; summed over the outputs in floating point. For the output
-    that classes are read from it is the Kullback-Leibler divergence, a mean over samples."""
-    import torch
-    from torch.nn import functional
-
-    losses = []
-    for tensor, mine, yours in zip(spec.outputs, outputs, wanted, strict=True):
-        if not yours.is_floating_point():
-            continue
-        scores = tensor.name == spec.metric.output and spec.metric.function.labels == "class" and yours[0].numel() > 1
-        if scores:
-            flat = [value.flatten(1).log_softmax(1) for value in (mine, yours)]
-            losses.append(functional.kl_div(flat[0], flat[1], log_target=True, reduction="batchmean"))
-        else:
-            losses.append((mine - yours).square().mean() / yours.square().mean().clamp_min(1e-12))
-    if not losses:
-        raise StepError(f"{spec.name} has no output in floating point, so there is nothing to train it by")
-    return torch.stack(losses).sum()
-
-
-def _batches(rows: list[int], size: int) -> Iterator[list[int]]:
-    return (rows[at : at + size] for at in range(0, len(rows), size))
 
 
 def _tensors(spec: ModelSpec, samples: Samples, rows: list[int]) -> tuple[Tensor, ...]:
     import torch
 
     return tuple(torch.from_numpy(samples.inputs[tensor.name][rows]) for tensor in spec.inputs)
-
-
-def _outputs(result: Tensor | dict[str, Tensor] | tuple[Tensor, ...] | list[Tensor]) -> list[Tensor]:
-    if isinstance(result, dict):
-        return list(result.values())
-    return list(result) if isinstance(result, tuple | list) else [result]

@@ -16,7 +16,8 @@ from PIL import Image
 from builder.recipes import RECIPES
 from builder.spec import DEFAULT_VARIANTS
 from client import InferenceClient
-from core.results import BuildReport, Summary
+from core.comparison import Summary
+from core.results import BuildReport
 from core.samples import read_pack
 
 EXAMPLE = Path(__file__).parents[2] / "examples/fashion"
@@ -131,9 +132,14 @@ def test_a_busy_port_is_one_sentence(folder: Path, served: dict[str, object]) ->
     assert "Traceback" not in done.stderr
 
 
-def test_loadtest_on_the_embedded_server_writes_the_comparison(folder: Path) -> None:
+@pytest.fixture(scope="module")
+def table(folder: Path) -> str:
+    """What a load test prints; its files lie in artifacts/demo."""
     options = ("--users", 1, 8, "--seconds", 1, "--passes", 1, "--out", "artifacts/demo")
-    table = _trident(folder, "loadtest", *options).stdout
+    return _trident(folder, "loadtest", *options).stdout
+
+
+def test_loadtest_on_the_embedded_server_writes_the_comparison(folder: Path, table: str) -> None:
     assert "Served accuracy" in table and "openvino_int8" in table
     summary = Summary.model_validate_json((folder / "artifacts/demo/summary.json").read_bytes())
     assert [row.variant for row in summary.rows] == VARIANTS
@@ -145,6 +151,20 @@ def test_loadtest_on_the_embedded_server_writes_the_comparison(folder: Path) -> 
         assert row.served_accuracy == pytest.approx(row.accuracy, abs=0.01)
         assert row.throughput_rps is not None and row.p50_ms is not None
     assert summary.rows[0].throughput_gain == 1.0
+
+
+@pytest.mark.usefixtures("table")
+def test_a_load_test_compares_with_itself_and_is_kept(folder: Path) -> None:
+    found = _trident(folder, "compare", "artifacts/demo", "artifacts/demo", "--fail-on", "accuracy=-0.1pt").stdout
+    assert "- `accuracy=-0.1pt` openvino_int8 over gRPC: +0.00 pt, kept" in found
+    assert "| `openvino_int8` | HTTP, 8 users | p99 |" in found
+    # A single pass is too few to tell a change from noise.
+    done = _trident(folder, "compare", "artifacts/demo", "artifacts/demo", "--fail-on", "p99=+5%", code=8)
+    assert "it cannot be told whether the limits are kept" in done.stderr
+    history = _trident(folder, "history").stdout
+    assert "1 load test" in history and "openvino_int8" in history
+    page = (folder / "artifacts/fashion/history/history.html").read_text()
+    assert page.count("<figure>") == 3  # no capacity was searched
 
 
 def test_loadtest_before_any_build_says_so(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import os
 import signal
@@ -13,14 +12,17 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import loadtest
 from client import InferenceClient
 from client.transport import ProtocolName
-from core.results import LoadReport, LoadWindow
+from core.load_results import LoadReport, LoadWindow
+from core.scenario import ClosedLoop, Scenario
 from loadtest import GeneratorError, LoadEvent, LoadPlan, Target, run_plan, run_plans
 from server.errors import GaveUpError
 from server.options import ServeOptions
@@ -61,12 +63,20 @@ def short_plan(
         protocol=protocol,
         pack=served.pack,
         targets=targets,
-        users=users,
-        passes=passes,
-        window_s=0.5,
-        warmup_s=0.1,
+        scenario=Scenario(name="short", load=ClosedLoop(users=users, seconds=0.5), passes=passes, warmup_s=0.1),
         timeout_s=10,
     )
+
+
+Rows = dict[tuple[str, str, int, int], list[dict[str, Any]]]
+
+
+def read_rows(path: Path) -> Rows:
+    """Raw rows by variant, protocol, users and pass."""
+    rows = defaultdict(list)
+    for row in pq.read_table(path).to_pylist():
+        rows[row["variant"], row["protocol"], row["users"], row["pass"]].append(row)
+    return dict(rows)
 
 
 @dataclass(frozen=True)
@@ -76,10 +86,10 @@ class Ran:
     report: LoadReport
     events: list[LoadEvent]
     out: Path
-    rows: dict[tuple[str, str, int, int], list[dict[str, str]]]
+    rows: Rows
     """Raw rows by variant, protocol, users and pass."""
 
-    def rows_of(self, window: LoadWindow) -> list[dict[str, str]]:
+    def rows_of(self, window: LoadWindow) -> list[dict[str, Any]]:
         """The raw rows of a window."""
         return self.rows[window.variant, window.protocol, window.users, window.pass_number]
 
@@ -93,11 +103,7 @@ def ran(served: Served, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     targets = target("digits", out / "digits.npz"), target("rotated", out / "digits.npz")
     plans = [short_plan(served, *targets, users=(1, 8), passes=2, protocol=protocol) for protocol in PROTOCOLS]
     report = run_plans(plans, out, events.append, served.server.resident_bytes)
-    rows = defaultdict(list)
-    with (out / "requests.csv").open(newline="") as file:
-        for row in csv.DictReader(file):
-            rows[row["variant"], row["protocol"], int(row["users"]), int(row["pass"])].append(row)
-    return Ran(report, events, out, dict(rows))
+    return Ran(report, events, out, read_rows(out / "requests.parquet"))
 
 
 def test_every_variant_level_and_pass_has_a_window(ran: Ran) -> None:
@@ -126,8 +132,8 @@ def test_one_user_never_shares_a_batch_and_eight_do(ran: Ran) -> None:
 def test_windows_last_as_long_as_planned_and_until_the_last_answer(ran: Ran) -> None:
     for window in ran.report.windows:
         rows = ran.rows_of(window)
-        starts = [float(row["start_s"]) for row in rows]
-        ends = [float(row["start_s"]) + float(row["latency_ms"]) / 1000 for row in rows]
+        starts = [row["sent_s"] for row in rows]
+        ends = [row["sent_s"] + row["latency_ms"] / 1000 for row in rows]
         assert min(starts) == 0
         assert max(starts) < 0.5
         assert window.seconds == pytest.approx(0.5, abs=0.2)
@@ -138,7 +144,7 @@ def test_windows_last_as_long_as_planned_and_until_the_last_answer(ran: Ran) -> 
 def test_percentiles_are_those_of_the_raw_rows(ran: Ran) -> None:
     for window in ran.report.windows:
         rows = ran.rows_of(window)
-        latency_ms = [float(row["latency_ms"]) for row in rows]
+        latency_ms = [row["latency_ms"] for row in rows]
         assert len(rows) == window.requests
         expected = np.percentile(latency_ms, (50, 95, 99)).tolist()
         assert [window.p50_ms, window.p95_ms, window.p99_ms] == pytest.approx(expected, abs=1e-3)
@@ -156,7 +162,8 @@ def test_served_accuracy_is_exact(ran: Ran, protocol: str) -> None:
     assert digits.agreement == 1.0
     rows = ran.rows["digits", protocol, 8, 0]
     assert len(rows) == SAMPLES
-    assert sum(int(row["score"]) for row in rows) == 0.9 * SAMPLES
+    assert sum(row["score"] for row in rows) == 0.9 * SAMPLES
+    assert sorted(row["sample"] for row in rows) == list(range(SAMPLES))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -200,7 +207,7 @@ def test_the_report_lies_where_it_was_asked_for(ran: Ran, served: Served) -> Non
     assert ran.report.server_version.startswith("2.")
     for protocol in PROTOCOLS:
         assert (ran.out / protocol / "loadtest.log").read_text() == ""
-        assert not (ran.out / protocol / "requests.csv").exists()
+        assert not (ran.out / protocol / "requests.parquet").exists()
 
 
 def test_the_memory_of_the_variants_that_were_loaded_is_reported(ran: Ran) -> None:
@@ -233,11 +240,11 @@ def test_requests_that_the_server_refuses_are_failures_with_their_reason(
     (window,) = report.windows
     assert 0 < window.failures < window.requests
     assert f"failed, the first with {reason}" in events[1].message
-    with (tmp_path / "requests.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["pass"] == "1"]
+    rows = read_rows(tmp_path / "requests.parquet")["narrow", protocol, 16, 1]
     assert len(rows) == window.requests
-    assert [row["score"] == "" for row in rows] == [row["ok"] == "0" for row in rows]
-    assert sum(row["ok"] == "0" for row in rows) == window.failures
+    assert [row["score"] is None for row in rows] == [row["reason"] == "rejected" for row in rows]
+    assert sum(not row["ok"] for row in rows) == window.failures
+    assert window.reasons == {"rejected": window.failures}
     assert window.throughput_rps == pytest.approx((window.requests - window.failures) / window.seconds)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import yaml
 
+from builder.example_inputs import example_inputs
 from builder.spec_file import load_spec
-from builder.steps.trace_torchscript import example_inputs
 from core.results import BuildReport
 
 ROOT = Path(__file__).parents[2]

@@ -19,10 +19,11 @@ from builder.graph import graph_facts, parameter_count
 from builder.recipes import RECIPES
 from builder.source import load_torch, source_artifact
 from builder.spec import DEFAULT_VARIANTS
+from builder.spec_compress import WeightPruning
 from builder.spec_file import load_spec
 from builder.step import run_recipe
 from builder.steps.fold_onnx import FoldOnnx
-from builder.steps.prune_magnitude import PruneMagnitude
+from builder.steps.prune_weights import PruneWeights
 from core.results import BuildReport, BuildRow
 from tests.support.tiny import onnx_spec, torch_spec
 
@@ -132,7 +133,8 @@ def test_a_rejected_variant_names_what_else_to_try_in_its_runtime() -> None:
 def test_pruning_takes_the_smallest_weights_of_the_whole_network(tmp_path: Path) -> None:
     spec = load_spec(torch_spec(tmp_path / "model"))
     source = source_artifact(spec, tmp_path / "cache")
-    pruned = run_recipe((PruneMagnitude(share=0.25),), source, tmp_path / "cache")
+    step = PruneWeights(WeightPruning(step="prune_weights", share=0.25))
+    pruned = run_recipe((step,), source, tmp_path / "cache")
     before, after = load_torch(spec).state_dict(), load_torch(spec, pruned.path).state_dict()
     kernels = np.concatenate([before[name].numpy().ravel() for name in ("0.weight", "2.weight")])
     limit = np.sort(np.abs(kernels))[len(kernels) // 4 - 1]
@@ -146,7 +148,7 @@ def test_pruned_variants_of_an_onnx_checkpoint_are_unavailable_and_not_silently_
     options = BuildOptions(tmp_path / "repository", tmp_path / "artifacts")
     rows = build([spec], options, Listener()).models[0].rows
     assert [row.status for row in rows] == ["published", "unavailable", "unavailable"]
-    assert rows[1].reason == "the checkpoint is an ONNX file, and prune_magnitude works on a PyTorch network"
+    assert rows[1].reason == "the checkpoint is an ONNX file, and prune_weights works on a PyTorch network"
     assert parameter_count(load_spec(spec)) is None
 
 
@@ -237,7 +239,8 @@ def test_a_recurrent_network_is_pruned_whole_and_not_half_counted(tmp_path: Path
     rows = build([path], BuildOptions(tmp_path / "r", tmp_path / "a"), Listener()).models[0].rows
     assert [(row.status, row.reason) for row in rows] == [("published", "")] * 3
     assert [(row.graph.weights, row.graph.flops) for row in rows if row.graph] == [(None, None)] * 3
-    pruned = run_recipe((PruneMagnitude(share=0.5),), source_artifact(load_spec(path), tmp_path / "c"), tmp_path / "c")
+    step = PruneWeights(WeightPruning(step="prune_weights", share=0.5))
+    pruned = run_recipe((step,), source_artifact(load_spec(path), tmp_path / "c"), tmp_path / "c")
     state = load_torch(load_spec(path), pruned.path).state_dict()
     weights = [value for name, value in state.items() if "weight" in name]
     assert sum(int((w == 0).sum()) for w in weights) == sum(w.numel() for w in weights) // 2

@@ -2,20 +2,10 @@
 
 from __future__ import annotations
 
-from core.results import (
-    BuildRow,
-    Gate,
-    GraphFacts,
-    LoadReport,
-    LoadWindow,
-    MetricValue,
-    ModelBuild,
-    ServedAccuracy,
-    ServerDelta,
-    Summary,
-    Timing,
-    Verdict,
-)  # fmt: skip
+from core.comparison import Summary
+from core.load_results import LoadReport, LoadWindow, ServedAccuracy, ServerDelta
+from core.results import BuildRow, Gate, GraphFacts, Machine, MetricValue, ModelBuild, Timing, Verdict
+from loadtest.scenarios import SCENARIOS
 from trident.summary import summarize
 
 # variant, status, accuracy, SQNR in dB, p50 in ms, samples/s, bytes, dominated
@@ -29,6 +19,9 @@ ROWS = (
     ("openvino_int8", "published", 0.9360, 33.0, 1.55, 3420.0, 380_000, False),
     ("pruned_onnx_fp32", "published", 0.9315, 19.4, 2.10, 2170.0, 1_230_000, False),
     ("pruned_openvino_int8", "rejected", 0.9105, 14.2, None, None, 380_000, False),
+)
+MACHINE = Machine(
+    cpu_model="a CPU", cores=2, memory_bytes=8_000_000_000, isa_flags=("avx2",), system="Linux", python="3.11"
 )
 ORIGINAL = MetricValue(name="top1", value=0.9355, ci95=(0.9239, 0.9455), samples=2000)
 
@@ -44,6 +37,7 @@ def report_data() -> tuple[ModelBuild, LoadReport, Summary]:
     windows = tuple(w for row in ROWS for protocol in ("http", "grpc") for w in _windows(row, protocol))
     load = LoadReport(
         created_at="2026-11-25T00:00:00Z", model="fashion", server_version="2.51.0", url="127.0.0.1:8000",
+        scenario=SCENARIOS["levels"], seed=1, machine=MACHINE, samples_sha256="b" * 64,
         windows=windows, accuracy=tuple(_served(row) for row in ROWS if row[4]),
         resident_bytes={row[0]: 90_000_000 + row[6] * 10 for row in ROWS if row[4]},
     )  # fmt: skip

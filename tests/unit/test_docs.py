@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.recipes import RECIPES
+from builder.recipes import RECIPES, TECHNIQUES
 from builder.spec_reference import reference
 from trident.main import COMMANDS
 
@@ -64,6 +64,12 @@ def test_every_variant_is_described() -> None:
     text = (ROOT / "docs/variants.md").read_text()
     assert re.findall(r"^### `(\w+)`$", text, re.MULTILINE) == list(RECIPES)
     assert re.findall(r"^\| \[`(\w+)`\]", text, re.MULTILINE) == list(RECIPES)
+
+
+def test_every_technique_is_described() -> None:
+    text = (ROOT / "docs/compress.md").read_text()
+    assert set(re.findall(r"^### `(\w+)`$", text, re.MULTILINE)) == set(TECHNIQUES)
+    assert set(re.findall(r"^\| \[`(\w+)`\]", text, re.MULTILINE)) == set(TECHNIQUES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -27,7 +27,7 @@ ALLOWED: dict[str, frozenset[str]] = {
 RUNTIMES = frozenset(
     {
         *("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "safetensors", "tensorrt", "tensorrt_rtx"),
-        *("transformers", "tokenizers"),
+        *("transformers", "tokenizers", "torch_pruning"),
     }
 )
 RUNTIMES_ALLOWED = ("builder/**/*.py", "server/backends/*/model.py")

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from builder.build import BuildOptions, Listener, build
 from core.results import BuildRow, ModelBuild
-from trident.console import megabytes, number, percent, progress, result_console, score
+from trident.console import number, percent, progress, result_console, score, stored
 from trident.doctor_words import diagnosis
 from trident.summary import undecided, unsteady_speedup
 
@@ -78,7 +78,7 @@ def build_table(model: ModelBuild) -> Table:
             ),
             score(row.accuracy, fraction),
             number(row.time_ms, ".3f"),
-            megabytes(row.size_bytes),
+            stored(row.size_bytes, row.shared_bytes),
             number(row.speedup, ".2f", "x"),
             number(row.compression, ".2f", "x"),
             percent(row.retention),

@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from core.errors import BuildError, RepositoryError, UsageError
+from core.findings import CheckReport, CheckRow
 from core.machine import cores
-from core.results import CheckReport, CheckRow
 from lint.compatibility import Judgement, judge
 from lint.releases import AS_OF, NEWEST, find_release
 from lint.run import read

@@ -7,24 +7,27 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from pydantic import ValidationError
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from client.transport import ProtocolName
 from core.errors import InputError, LoadTestError, RepositoryError, UsageError
 from core.files import write_atomically
+from core.load_results import LoadReport
 from core.machine import now
-from core.results import LoadReport, ModelBuild
+from core.results import ModelBuild
+from core.scenario import Protocol, Scenario
 from loadtest import run_plans
 from loadtest.events import LoadEvent
 from loadtest.plan import LoadPlan, Target
 from loadtest.protocols import no_memory
+from loadtest.scenarios import OPTIONS, Changes, change, find_scenario
 from trident import report
 from trident.built import find_build
 from trident.console import progress, result_console
+from trident.history import keep
 from trident.summary import caveats, left_out, summarize, summary_table
 
 
@@ -36,12 +39,17 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(f"no variant of {model.model} is published; see the reasons in `trident build`")
     out = options.out or options.artifacts / model.model / "loadtest"
     _make(out)
+    scenario = change(find_scenario(options.scenario), _changes(options))
     with _server(options, targets) as place:
-        plans = [_plan(options, model, targets, protocol, url) for protocol, url in place.urls.items()]
+        plans = [_plan(options, model, scenario, place, protocol) for protocol in place.urls]
         load = _run_with_progress(plans, out, place.read_memory)
     summary = summarize(model, load, now(), not (options.url or options.grpc_url), _commands(options, model, out))
     write_atomically(out / "summary.json", summary.to_json())
     report.write(out / "report.html", model, load, summary)
+    try:
+        keep(summary, options.artifacts)
+    except OSError as error:
+        progress.print(f"! not kept in the history: {error}", soft_wrap=True, markup=False)
     if options.json:
         sys.stdout.buffer.write(summary.to_json())
     else:
@@ -49,11 +57,11 @@ def run(options: argparse.Namespace) -> int:
         console.print(summary_table(summary))
         for remark in (*left_out(summary), *caveats(summary, load)):
             console.print(f"! {remark}", soft_wrap=True, markup=False)
-        console.print(f"Written: {out / 'summary.json'}, {out / 'load.json'}, {out / 'requests.csv'}")
+        console.print(f"Written: {out / 'summary.json'}, {out / 'load.json'}, {out / 'requests.parquet'}")
         console.print(f"The report, for any browser: {out / 'report.html'}")
     failures = sum(row.failures or 0 for row in summary.rows)
     if failures:
-        raise LoadTestError(f"{failures} requests failed; see {out / 'requests.csv'} (column ok)")
+        raise LoadTestError(f"{failures} requests failed; see {out / 'requests.parquet'} (columns ok, reason)")
     return 0
 
 
@@ -61,6 +69,8 @@ def _make(folder: Path) -> None:
     """Makes the folder of the results before anything is measured. Raises RepositoryError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in ("summary.json", "report.html"):  # an earlier run's
+            (folder / name).unlink(missing_ok=True)
         write_atomically(folder / "plan.json", b"{}\n")
     except OSError as error:
         why = error.strerror or type(error).__name__
@@ -72,12 +82,33 @@ def _commands(options: argparse.Namespace, model: ModelBuild, out: Path) -> tupl
     addresses = [(name, url) for name, url in (("--url", options.url), ("--grpc-url", options.grpc_url)) if url]
     load = [
         "trident", "loadtest", model.model, *(word for pair in addresses for word in pair),
-        "--protocols", *options.protocols, "--users", *map(str, options.users),
-        "--seconds", f"{options.seconds:g}", "--passes", str(options.passes), "--seed", str(options.seed),
-        "--out", str(out), *_places(options),
+        "--scenario", options.scenario, *_changed(_changes(options)), "--protocols", *options.protocols,
+        "--seed", str(options.seed), "--out", str(out), *_places(options),
     ]  # fmt: skip
     build = ["trident", "build", model.spec, *_places(options)]
     return shlex.join(build), shlex.join(load)
+
+
+def _changes(options: argparse.Namespace) -> Changes:
+    return Changes(
+        users=tuple(sorted(set(options.users))) if options.users else None,
+        rate_rps=options.rate,
+        seconds=options.seconds,
+        connections=options.connections,
+        p99_ms=options.p99,
+        passes=options.passes,
+    )
+
+
+def _changed(changes: Changes) -> list[str]:
+    """The changes as they are typed."""
+    given = [(OPTIONS[field.name], getattr(changes, field.name)) for field in fields(changes)]
+    return [
+        word
+        for option, value in given
+        if value is not None
+        for word in (option, *(f"{one:g}" for one in (value if isinstance(value, tuple) else (value,))))
+    ]
 
 
 def _places(options: argparse.Namespace) -> list[str]:
@@ -98,18 +129,18 @@ def _targets(artifacts: Path, model: ModelBuild) -> tuple[Target, ...]:
 
 
 def _plan(
-    options: argparse.Namespace, model: ModelBuild, targets: tuple[Target, ...], protocol: ProtocolName, url: str
+    options: argparse.Namespace, model: ModelBuild, scenario: Scenario, place: _Place, protocol: Protocol
 ) -> LoadPlan:
     try:
         return LoadPlan(
             model=model.model,
-            url=url,
+            url=place.urls[protocol],
             protocol=protocol,
             pack=(options.artifacts / model.model).absolute(),
-            targets=targets,
-            users=tuple(sorted(set(options.users))),
-            passes=options.passes,
-            window_s=options.seconds,
+            targets=place.targets,
+            baseline=model.baseline_variant,
+            scenario=scenario,
+            server_pid=place.server_pid,
             seed=options.seed,
         )
     except ValidationError as error:
@@ -119,29 +150,39 @@ def _plan(
 
 @dataclass(frozen=True)
 class _Place:
-    """A running server: its address for each protocol that is to be tested, and how to learn what its models hold."""
+    """A running server: its address for each protocol that is to be tested, the variants with the processes that serve
+    them, where these are known, its own process, and how to learn what its models hold."""
 
-    urls: dict[ProtocolName, str]
-    read_memory: Callable[[], dict[str, int]]
+    urls: dict[Protocol, str]
+    targets: tuple[Target, ...]
+    read_memory: Callable[[], dict[str, int]] = no_memory
+    server_pid: int | None = None
 
 
 @contextmanager
 def _server(options: argparse.Namespace, targets: tuple[Target, ...]) -> Iterator[_Place]:
     """The running server that was named, or one of our own on free ports for as long as the test takes."""
     if options.url or options.grpc_url:
-        yield _Place(_wanted(options, {"http": options.url, "grpc": options.grpc_url}), no_memory)
+        yield _Place(_wanted(options, options.url, options.grpc_url), targets)
         return
     from server.options import ServeOptions  # only here: testing a remote server needs none installed
+    from server.stubs import find_stubs
     from server.supervisor import Server
 
     names = tuple(target.triton_name for target in targets)
     wanted = ServeOptions(repository=options.repository, models=names, golden_interval_s=0)
     with Server(wanted, lambda sentence: progress.print(sentence, soft_wrap=True, markup=False)) as server:
-        urls: dict[ProtocolName, str | None] = {"http": server.http_url, "grpc": server.grpc_url}
-        yield _Place(_wanted(options, urls), server.resident_bytes)
+        stubs = find_stubs(server.shm_prefix)
+        served = tuple(
+            target.model_copy(update={"pids": tuple(stub.pid for stub in stubs if stub.model == target.triton_name)})
+            for target in targets
+        )
+        urls = _wanted(options, server.http_url, server.grpc_url)
+        yield _Place(urls, served, server.resident_bytes, server.pid)
 
 
-def _wanted(options: argparse.Namespace, urls: dict[ProtocolName, str | None]) -> dict[ProtocolName, str]:
+def _wanted(options: argparse.Namespace, http_url: str | None, grpc_url: str | None) -> dict[Protocol, str]:
+    urls: dict[Protocol, str | None] = {"http": http_url, "raw": http_url, "grpc": grpc_url}
     found = {protocol: url for protocol, url in urls.items() if url and protocol in options.protocols}
     if not found:
         raise UsageError(

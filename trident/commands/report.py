@@ -9,8 +9,10 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from core.comparison import Summary
 from core.errors import InputError, RepositoryError
-from core.results import LoadReport, ModelBuild, ResultModel, Summary
+from core.load_results import LoadReport
+from core.results import ModelBuild, ResultModel
 from trident.console import result_console
 from trident.report import write
 

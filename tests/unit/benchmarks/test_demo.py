@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from benchmarks.demo import claim, rewrite
-from core.results import Benchmark
+from core.comparison import Benchmark
 
 ROOT = Path(__file__).parents[3]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.lint_repositories import DOCUMENTED
-from core.results import Benchmark
+from core.comparison import Benchmark
 from lint.releases import NEWEST
 from lint.run import lint
 

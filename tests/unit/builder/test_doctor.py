@@ -12,7 +12,7 @@ from builder.doctor import Plan, _worst_sqnr, fewest, judged_loss, split_calibra
 from builder.errors import StepError
 from builder.recipes import RECIPES
 from builder.spec_file import load_spec
-from builder.step import _judged_by
+from builder.step import _read
 from tests.support.tiny import onnx_spec
 
 
@@ -84,4 +84,4 @@ def test_a_step_that_judges_is_made_again_for_another_gate(tmp_path: Path) -> No
     strict, lax = (load_spec(onnx_spec(tmp_path / gate, max_drop=gate)) for gate in ("1pt", "2pt"))
     for variant, differ in (("onnx_int8_mixed", True), ("openvino_int8_controlled", True), ("onnx_int8_static", False)):
         step = RECIPES[variant].steps[-1]
-        assert (_judged_by(step, strict, "data") != _judged_by(step, lax, "data")) is differ
+        assert (_read(step, strict, "data", "") != _read(step, lax, "data", "")) is differ

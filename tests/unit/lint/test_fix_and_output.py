@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.results import LintReport
+from core.findings import LintReport
 from lint.fix import fix
 from lint.output import as_result, plain, sarif
 from lint.pages import pages

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from core.results import LoadWindow, MetricValue, ServedAccuracy, ServerDelta
+from core.load_results import LoadWindow, ServedAccuracy, ServerDelta
+from core.results import MetricValue
 from loadtest.events import describe_accuracy, describe_window
 
 WINDOW = LoadWindow(

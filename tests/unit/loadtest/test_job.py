@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Iterable
 
-from loadtest.job import once, until
+import pytest
+
+from loadtest.job import Arrival, once, scheduled, until
+
+
+def samples(order: Iterable[Arrival]) -> list[int]:
+    """The samples of an order, none of which is due at a time."""
+    arrivals = list(order)
+    assert {arrival.due_s for arrival in arrivals} <= {None}
+    return [arrival.sample for arrival in arrivals]
 
 
 def test_once_sends_each_sample_once_in_an_order_of_its_own() -> None:
-    order = list(once(100, "a"))
+    order = samples(once(100, "a"))
     assert sorted(order) == list(range(100))
     assert order != sorted(order)
-    assert order == list(once(100, "a")) != list(once(100, "b"))
+    assert order == samples(once(100, "a")) != samples(once(100, "b"))
 
 
 def test_a_window_goes_round_all_samples() -> None:
-    rounds = list(itertools.islice(until(60.0, 10, "a"), 30))
+    rounds = samples(itertools.islice(until(60.0, 10, "a"), 30))
     assert [sorted(rounds[i : i + 10]) for i in (0, 10, 20)] == [list(range(10))] * 3
 
 
@@ -36,3 +46,21 @@ def test_samples_sent_once_end_with_the_time_for_them_and_are_the_first_of_the_s
     time.sleep(0.06)  # the time under test is not waiting for anything
     assert list(order) == []
     assert first == next(once(1000, "a"))
+
+
+def test_scheduled_samples_are_due_at_their_times_on_one_clock() -> None:
+    began_s = time.perf_counter()
+    arrivals = list(scheduled([0.0, 0.5, 0.75], [0, 1, 0], 10, "a", 0.2, 1.0))
+    first = arrivals[0].due_s
+    assert first is not None
+    assert first == pytest.approx(began_s + 0.2, abs=0.05)
+    assert [arrival.due_s for arrival in arrivals] == pytest.approx([first, first + 0.5, first + 0.75])
+    assert [arrival.model for arrival in arrivals] == [0, 1, 0]
+    assert [arrival.sample for arrival in arrivals] == samples(itertools.islice(until(60.0, 10, "a"), 3))
+
+
+def test_what_nobody_draws_in_time_is_not_sent() -> None:
+    order = scheduled([0.0, 0.01, 0.02], [0, 0, 0], 10, "a", 0.0, 0.05)
+    next(order)
+    time.sleep(0.1)  # the time under test is not waiting for anything
+    assert list(order) == []

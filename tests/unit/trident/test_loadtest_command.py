@@ -24,6 +24,7 @@ def test_a_running_server_is_tested_over_the_protocols_whose_address_is_known() 
     assert urls("--url", "a:1") == {"http": "a:1"}
     assert urls("--url", "a:1", "--grpc-url", "a:2") == {"http": "a:1", "grpc": "a:2"}
     assert urls("--url", "a:1", "--grpc-url", "a:2", "--protocols", "grpc") == {"grpc": "a:2"}
+    assert urls("--url", "a:1", "--grpc-url", "a:2", "--protocols", "raw") == {"raw": "a:1"}
 
 
 def test_a_folder_that_cannot_be_written_is_told_of_before_anything_is_measured(
@@ -47,7 +48,7 @@ def test_the_commands_say_where_and_how() -> None:
     build, load = _commands(options, report_data()[0], Path("out"))
     assert build == "trident build examples/fashion/model.yaml --artifacts 'my files'"
     assert load == (
-        "trident loadtest fashion --url a:1 --protocols http grpc --users 1 2 --seconds 1.5 --passes 2 --seed 1 "
+        "trident loadtest fashion --url a:1 --scenario levels --users 1 2 --seconds 1.5 --protocols http grpc --seed 1 "
         "--out out --artifacts 'my files'"
     )
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from core.results import LayerNoise, LoadReport, ModelBuild, Summary
+from core.comparison import Summary
+from core.load_results import LoadReport
+from core.results import LayerNoise, ModelBuild
 from tests.support.report_data import report_data
 from trident import main
 from trident.charts import Scale, pareto, spread, ticks
@@ -58,6 +60,14 @@ def test_each_cause_of_error_is_said_once_and_only_where_it_is_one() -> None:
     assert "neighbours" in why("onnx_int8_dynamic")
     assert "calibration" not in why("onnx_int8_dynamic")
     assert "order of additions" in why("onnx_fp32")
+    small = why("small_onnx_fp32", ("prune_channels", "finetune", "export_onnx"))
+    assert small.startswith("Channels were removed; ")
+    assert "trained further" in small
+    assert "order of additions" not in small
+    thin = why("thin_onnx_fp32", ("low_rank", "cluster_weights", "export_onnx"))
+    assert "strongest combinations" in thin
+    assert "nearest of a few values" in thin
+    assert why("small_openvino_int8", ("prune_channels",)).endswith(int8)
     assert why("onnx_int8_mixed").startswith(why("onnx_int8_static"))
     assert why("openvino_int8_mixed").startswith(int8)
     assert "left in floating point" in why("openvino_int8_mixed")

@@ -7,7 +7,9 @@ from html import unescape
 
 import pytest
 
-from core.results import Gate, LoadReport, ModelBuild, Summary
+from core.comparison import Summary
+from core.load_results import LoadReport
+from core.results import Gate, ModelBuild
 from tests.support.report_data import report_data
 from trident.report import CELLS, render
 from trident.report_words import CAUSES, answer, why
@@ -45,6 +47,16 @@ def test_the_table_holds_each_figure_under_its_name() -> None:
         "Compression": "3.13", "Retention": "100.05%", "Weights": "0.295 M", "Sparsity": "0.00%", "FLOPs": "62 M",
         "SQNR (dB)": "33.0",
     }  # fmt: skip
+
+
+def test_what_shared_weights_would_take_is_shown_and_explained_only_where_there_are_some() -> None:
+    build, load, summary = report_data()
+    rows = [row.model_copy(update={"shared_bytes": 60_000}) for row in summary.rows[:1]]
+    html = render(build, load, summary.model_copy(update={"rows": (*rows, *summary.rows[1:])}))
+    sizes = [name for name, _ in CELLS].index("Size (MB)")
+    assert _cells(html)[summary.rows[0].variant][1][sizes].endswith(" (0.06 shared)")
+    assert "Shared: what a network whose weights share values would take" in html
+    assert "Shared: what a network" not in render(build, load, summary)
 
 
 def test_only_what_is_not_published_is_greyed_and_it_has_its_reason() -> None:

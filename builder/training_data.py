@@ -1,0 +1,121 @@
+"""Training samples as tensors: split into those that are learned from and those that only judge, batched, varied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from builder.data import class_count, load_samples
+from builder.errors import DataError, StepError
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from builder.spec import ModelSpec
+    from builder.spec_compress import Training
+
+FEWEST = 10  # samples
+
+
+class Batch(NamedTuple):
+    """Some samples: their rows in the file, the network's arguments `[n, ...]`, labels `[n]` where they were read."""
+
+    rows: list[int]
+    inputs: tuple[Tensor, ...]
+    labels: Tensor | None
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """All samples `[N, ...]` in the order of the network's arguments, labels `[N]` (whole numbers as int64, others as
+    float32), and which rows are learned from (`used`) and which only judge (`held`)."""
+
+    inputs: tuple[Tensor, ...]
+    labels: Tensor | None
+    used: tuple[int, ...]
+    held: tuple[int, ...]
+
+    def batch(self, rows: list[int], device: str = "cpu") -> Batch:
+        """These rows, on a device."""
+        labels = None if self.labels is None else self.labels[rows].to(device)
+        return Batch(rows, tuple(value[rows].to(device) for value in self.inputs), labels)
+
+
+def load_training(spec: ModelSpec, training: Training, labelled: bool = True, file: Path | None = None) -> TrainingData:
+    """Reads `data.training`, or `file`, and holds a share of it out. Raises DataError if labels are wanted and it has
+    none that fit, StepError if there are too few samples."""
+    import torch
+
+    path = file or spec.data.training
+    if path is None:
+        raise StepError(f"{spec.name} has no samples to train on; name a file of them in data.training")
+    samples = load_samples(spec, path, labelled)
+    if len(samples) < FEWEST:
+        raise StepError(f"{spec.name} has {len(samples)} samples to train on; give {FEWEST} or more, better 1000")
+    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(training.seed)).tolist()
+    order = order[: training.samples]
+    held = max(1, int(len(order) * training.held_out))
+    inputs = tuple(torch.from_numpy(samples.inputs[tensor.name]) for tensor in spec.inputs)
+    labels = None
+    if labelled:
+        whole = np.issubdtype(samples.labels.dtype, np.integer) and spec.metric.function.labels == "class"
+        labels = torch.from_numpy(samples.labels.astype(np.int64 if whole else np.float32))
+        classes = class_count(spec)
+        if whole and classes and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise DataError(f"{path}: labels go from {labels.min()} to {labels.max()}, but there are {classes} classes")
+    return TrainingData(inputs, labels, tuple(order[held:]), tuple(order[:held]))
+
+
+def batches(rows: Sequence[int], size: int) -> Iterator[list[int]]:
+    """The rows in pieces of `size`, the last one shorter."""
+    return (list(rows[at : at + size]) for at in range(0, len(rows), size))
+
+
+def varied(batch: Batch, training: Training, generator: Generator) -> Batch:
+    """The batch with its images `[n, C, H, W]` mirrored, moved and with a hole as the settings say, each by itself.
+
+    The hole may lie across the border: DeVries and Taylor, "Cutout" (arXiv:1708.04552).
+    """
+    import torch
+    from torch.nn import functional
+
+    if not training.varies:
+        return batch
+
+    def vary(images: Tensor) -> Tensor:
+        if images.dim() != 4:
+            raise StepError(
+                "mirror, shift and cutout are for images [C, H, W]; leave them out of this training's settings"
+            )
+        count, _, height, width = images.shape
+        if training.mirror:
+            turned = torch.rand(count, generator=generator).to(images.device) < 0.5
+            images = torch.where(turned.view(-1, 1, 1, 1), images.flip(-1), images)
+        if training.shift:
+            by = training.shift
+            down, right = (torch.randint(0, 2 * by + 1, (count, 1), generator=generator) for _ in range(2))
+            rows = (down + torch.arange(height)).to(images.device)  # [n, H], in the padded image
+            columns = (right + torch.arange(width)).to(images.device)
+            padded = functional.pad(images, (by, by, by, by))
+            sample = torch.arange(count, device=images.device).view(-1, 1, 1)
+            images = padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        if training.cutout:
+            down, right = (_within(size, training.cutout, count, generator) for size in (height, width))
+            hole = down[:, None, :, None] & right[:, None, None, :]
+            images = images.masked_fill(hole.to(images.device), 0.0)
+        return images
+
+    return batch._replace(inputs=tuple(vary(value) for value in batch.inputs))
+
+
+def _within(size: int, side: int, count: int, generator: Generator) -> Tensor:
+    """Which of `size` places lie in an interval of `side` around a random one, `[count, size]`."""
+    import torch
+
+    first = torch.randint(0, size, (count, 1), generator=generator) - side // 2
+    at = torch.arange(size)
+    return (first <= at) & (at < first + side)
