@@ -108,7 +108,9 @@ def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:
         metric = metric.model_copy(update={"name": str(folder / metric.name)})
     compress = {name: tuple(part.resolved(folder) for part in parts) for name, parts in spec.compress.items()}
     update = {"checkpoint": checkpoint, "data": data.model_copy(update=files), "metric": metric, "imports": imports}
-    return spec.model_copy(update={**update, "compress": compress})
+    students = tuple(str(folder / student) for student in spec.optimize.students)
+    search = spec.optimize.model_copy(update={"students": students})
+    return spec.model_copy(update={**update, "compress": compress, "optimize": search})
 
 
 def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
