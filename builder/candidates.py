@@ -104,7 +104,8 @@ def candidates_of(spec: ModelSpec) -> Candidates:
     ladders = [found for name in search.techniques if (found := LADDERS[name](search))]
     if kind == "onnx" or kind in RUN_THEIR_CONTENT:
         ladders = []
-        left_out.append(f"compressions: the checkpoint is a {kind} file, and they work on the layers of a network")
+        what = "an ONNX file" if kind == "onnx" else f"a program ({kind})"
+        left_out.append(f"compressions: the checkpoint is {what}, and they work on the layers of a PyTorch network")
     elif spec.data.training is None:
         ladders = [ladder for ladder in ladders if not ladder[0].student]
         left_out.append(

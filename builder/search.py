@@ -73,7 +73,7 @@ def decide(space: Space, targets: Targets, known: Known) -> Look | None:
     """The next thing to look at; None when nothing is left that could tell more.
 
     First the bases alone, then the structures of those compressions that decide what fits, then trainings: one of each
-    ladder before a second one of any, each ladder's mildest first.
+    ladder before a second one of any, each ladder's mildest first. A structure is looked at before it is trained.
     """
     for base in space.bases:
         if base not in known.measured and base not in known.failed:
@@ -91,7 +91,10 @@ def decide(space: Space, targets: Targets, known: Known) -> Look | None:
             if rung.keeps is not None and left:
                 return Look("measure", left[0])
     wanted = [(sum(rung.keeps is not None for rung in found), after) for found in ladders if (after := _next(found))]
-    return Look("measure", min(wanted, key=lambda one: one[0])[1].candidates[0]) if wanted else None
+    if not wanted:
+        return None
+    one = min(wanted, key=lambda found: found[0])[1].candidates[0]
+    return Look("measure" if one.variant in known.estimated else "estimate", one)
 
 
 def combined(space: Space, targets: Targets, known: Known) -> tuple[str, ...]:
@@ -105,11 +108,23 @@ def combined(space: Space, targets: Targets, known: Known) -> tuple[str, ...]:
 def first_fit(
     ladder: Sequence[str], base: str, targets: Targets, known: Known
 ) -> tuple[tuple[Candidate, ...], int, int]:
-    """The candidates of a ladder that can be made, the last one that is known not to fit, and the first one after it
-    that is known to, as places among them. Where nothing lies between the two, all from the latter on fit."""
-    candidates = tuple(one for name in ladder if (one := Candidate(name, base)).variant not in known.failed)
+    """The candidates of a ladder that can be made and are no twins, and two places among them: of the last one that is
+    known not to fit, and of the first one after it that is known to. Where nothing lies between, all from there fit."""
+    able = [one for name in ladder if (one := Candidate(name, base)).variant not in known.failed]
+    candidates = tuple(one for one in able if not twin(one, ladder, known))
     answers = [_fits_if_known(one, targets, known) for one in candidates]
     return candidates, *_gap(answers)
+
+
+def twin(one: Candidate, ladder: Sequence[str], known: Known) -> str | None:
+    """A milder compression that comes to the same structure, since the numbers of channels are rounded: their files
+    have the same size to the byte."""
+    if one.variant not in known.estimated:
+        return None
+    size_bytes = known.estimated[one.variant].size_bytes
+    milder = ladder[: ladder.index(one.compression)]
+    found = ((name, known.estimated.get(Candidate(name, one.base).variant)) for name in milder)
+    return next((name for name, figures in found if figures and figures.size_bytes == size_bytes), None)
 
 
 def rungs(ladder: Sequence[str], bases: Iterable[str], targets: Targets, known: Known) -> list[Rung]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
-from builder.search import Candidate, Known, Space, beaten, combined, first_fit, fits, front, keeps, rungs
+from builder.search import Candidate, Known, Space, beaten, combined, first_fit, fits, front, keeps, rungs, twin
 from core.optimize_results import CandidateRow, Figures, Targets, Verdict
 
 POINT: Final = 0.01
@@ -35,6 +35,8 @@ def fates(space: Space, targets: Targets, known: Known, metric: str) -> dict[Can
         if one.base not in bases:
             return _left_alone(one.base, space, targets, known, metric)
         ladder = ladder_of[one.compression]
+        if same := twin(one, ladder, known):
+            return Fate("dropped", f"comes to the same network as {same}")
         return _unfit(one, ladder, targets, known) or _untrained(one, ladder, bases, targets, known, metric)
 
     return {one: fate(one) for one in space.candidates}

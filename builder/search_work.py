@@ -35,6 +35,7 @@ def measure_structure(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Figu
     from builder.runtimes import predictor
     from builder.timing import time_pair
 
+    print(f"== {recipe.variant}: its structure, before training")
     source = source_artifact(spec, place.cache)
     artifact = run_recipe(recipe.steps, source, place.cache)
     timing = time_pair(predictor(source, cores()), predictor(artifact, cores()), read_pack(place.folder).inputs)

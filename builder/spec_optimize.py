@@ -20,7 +20,12 @@ class Search(SpecModel):
     """What `trident optimize` may try. Nothing else reads it."""
 
     bases: Annotated[
-        tuple[str, ...], Field(min_length=1, description="variants that are tried alone and after each compression")
+        tuple[str, ...],
+        Field(
+            min_length=1,
+            description="variants that are tried alone and after each compression; unset: those of FP32, FP16 and "
+            "plain INT8",
+        ),
     ] = BASES
     techniques: Annotated[
         tuple[SearchedTechnique, ...],

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from builder.search import (
-    Candidate, Known, Look, Space, beaten, combined, decide, epochs_that_fit, fits, front, keeps,
+    Candidate,
+    Known,
+    Look,
+    Space,
+    beaten,
+    combined,
+    decide,
+    epochs_that_fit,
+    fits,
+    front,
+    keeps,
 )  # fmt: skip
 from builder.search_words import answer, chosen, fates, nearest, size_words
 from core.optimize_results import CandidateRow, Figures, Targets
@@ -92,7 +102,8 @@ def test_bases_come_first_and_then_only_what_fits_is_trained() -> None:
     assert played.known.failed == {}
     assert combined(SPACE, wanted(), played.known) == ("int8",)  # smaller, quicker and within the noise of fp32
     assert set(played.estimated()) < {f"{name}_int8" for name in NARROW}
-    assert len(played.estimated()) <= 3  # of seven rungs, by halving
+    assert set(played.estimated()[:3]) == {"narrow4_int8", "narrow2_int8", "narrow3_int8"}  # of seven, by halving
+    assert set(played.trained()) <= set(played.estimated())  # each structure before its training
     # Half of 2 MB fits first; it keeps the accuracy, and by halving the strongest that does is found beside it.
     assert played.trained()[0] == "narrow4_int8"
     assert all(NARROW.index(name.split("_")[0]) >= 3 for name in played.trained())
@@ -108,7 +119,7 @@ def test_halving_finds_both_ends_wherever_they_lie(first: int, last: int) -> Non
     assert {f"narrow{first}_int8", f"narrow{last}_int8"} <= kept
     assert played.trained()[0] == f"narrow{first}_int8"
     assert len(played.trained()) <= 4
-    assert len(played.estimated()) <= 3
+    assert len(played.estimated()) <= 3 + len(played.trained())
 
 
 def test_where_the_mildest_that_fits_loses_too_much_no_stronger_one_is_trained() -> None:
@@ -155,10 +166,9 @@ def test_ladders_take_turns_and_other_bases_of_what_is_trained_come_at_once() ->
     def figures(one: Candidate) -> Figures:
         if not one.compression:
             return made(8_000_000, 1.0, 0.0) if one.base == "fp32" else made(2_000_000, 2.0, 0.0)
-        return made(10, 0.1, 0.0)
+        return made(100 - int(one.compression[1]), 0.1, 0.0)
 
     played = play(space, wanted(drop=0.01), figures)
-    assert played.estimated() == []  # no target of size or time: nothing to estimate
     trained = played.trained()
     assert trained[:4] == ["a1_fp32", "a1_int8", "b1_fp32", "b1_int8"]
     assert {name.split("_")[0] for name in trained} == {"a1", "a2", "a3", "b1", "b2", "b3"}
@@ -177,6 +187,18 @@ def test_what_fails_or_is_too_long_to_train_is_passed_over() -> None:
     assert found["narrow4_int8"] == ("dropped", "broken")
     assert found["narrow5_int8"] == ("not tried", "too long")
     assert found["narrow6_int8"] == ("kept", "")
+
+
+def test_rungs_that_come_to_the_same_network_are_trained_once() -> None:
+    def figures(one: Candidate) -> Figures:
+        """From narrow4 on, what stays is rounded up to the same number of channels."""
+        return world(Candidate(min(one.compression, "narrow4"), one.base))
+
+    targets = wanted(size_bytes=1_100_000, drop=0.05)
+    played = play(SPACE, targets, figures)
+    assert played.trained() == ["narrow4_int8"]
+    found = {row.variant: (row.verdict, row.reason) for row in rows(SPACE, targets, played.known)}
+    assert {found[f"narrow{rung}_int8"] for rung in (5, 6, 7)} == {("dropped", "comes to the same network as narrow4")}
 
 
 def test_a_search_goes_on_from_what_is_known() -> None:
