@@ -21,7 +21,10 @@ from tests.support.quadrants import quadrants
 from tests.support.tiny import onnx_spec, torch_spec
 
 # PyTorch's exporter copies what PyTorch itself has deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec:FutureWarning"),
+    pytest.mark.timeout(900),  # a search is many builds, and the machine may be busy
+]
 ROOT = Path(__file__).parents[2]
 STUDENT = """\
 from torch import nn
@@ -34,14 +37,13 @@ def make():
 """
 SEARCH = {
     "bases": ["onnx_fp32"],
-    "techniques": ["distill", "prune_channels"],
-    "students": ["student.py:make"],
+    "techniques": ["prune_channels"],
     "train": {"epochs": 3, "lr": 0.003, "batch": 50},
 }
 
 
 def spec_file(folder: Path, **search: object) -> Path:
-    """The network with a student that may be tried, and few other candidates, so that the test takes seconds."""
+    """The network with few candidates, so that the test takes seconds, and the file of a student."""
     path = quadrants(folder, variants=("torch_fp32",))
     (folder / "student.py").write_text(STUDENT)
     path.write_text(path.read_text() + yaml.safe_dump({"optimize": {**SEARCH, **search}}))
@@ -83,7 +85,7 @@ def test_what_it_finds_keeps_to_the_targets_and_is_published(found: tuple[Path, 
     assert all(bool(row.reason) for row in report.rows if row.verdict != "kept")
     assert rows["onnx_fp32"].reason == "takes 35.6 kB, 20.0 kB are allowed"
     trained = [row for row in report.rows if row.compression and row.measured]
-    assert any(row.compression.startswith("narrow") for row in trained)
+    assert trained
     assert all(row.does.endswith("taught for 3 of 3 epochs") for row in trained)
     # The structure is that of the trained network: what was estimated before the training is what it takes.
     both = [row for row in trained if row.estimated]
@@ -155,12 +157,11 @@ def test_absurd_targets_are_answered_honestly_and_publish_nothing(found: tuple[P
 
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Killed while it trains; the second run finds what was measured, and the epochs that were done."""
-    path = spec_file(tmp_path / "model", techniques=["prune_channels"], train={"epochs": 40, "lr": 0.003, "batch": 50})
-    command = [
-        sys.executable, "-m", "trident.main", "optimize", str(path), "--max-size", "20kB", "--max-drop", "12pt",
-        "--json", *places(tmp_path),
-    ]  # fmt: skip
+    """Killed while a student learns; the second run finds what was measured, and the epochs that were done."""
+    train = {"epochs": 40, "lr": 0.003, "batch": 50}
+    path = spec_file(tmp_path / "model", techniques=["distill"], students=["student.py:make"], train=train)
+    arguments = ["optimize", str(path), "--max-size", "20kB", "--max-drop", "90pt", "--json", *places(tmp_path)]
+    command = [sys.executable, "-m", "trident.main", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     log = tmp_path / "artifacts/quadrants/build.log"
     running = subprocess.Popen(
@@ -180,16 +181,20 @@ def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:
     known = json.loads((tmp_path / "artifacts/quadrants/search.json").read_text())
     assert len(known["figures"]) >= 2
     before = len(log.read_text())
-    done = trident("optimize", str(path), "--max-size", "20kB", "--max-drop", "12pt", "--json", *places(tmp_path))
+    done = trident(*arguments)
     assert done.returncode == 0, done.stderr
     after = log.read_text()[before:]
-    assert "goes on after epoch" in after
-    assert "onnx_fp32: export_onnx" not in after.split("goes on after epoch")[0]  # the base was not made again
-    assert report_of(done).found
+    assert re.search(r"^goes on after epoch [3-9]\d*, where an earlier run was interrupted$", after, re.MULTILINE)
+    assert after.count("== onnx_fp32") == 0  # what was measured is not made again
+    assert after.count("its structure, before training") == 0
+    report = report_of(done)
+    assert report.chosen == ("student1_onnx_fp32",)
+    assert report.rows[-1].does == "student make, taught for 40 of 40 epochs"
+    assert (tmp_path / "repository/quadrants_student1_onnx_fp32/1/model.onnx").is_file()
 
 
 def test_without_training_data_what_needs_none_is_tried(tmp_path: Path) -> None:
-    path = spec_file(tmp_path / "model", techniques=["distill", "low_rank"])
+    path = spec_file(tmp_path / "model", techniques=["distill", "low_rank"], students=["student.py:make"])
     content = yaml.safe_load(path.read_text())
     del content["data"]["training"]
     path.write_text(yaml.safe_dump(content))

@@ -4,7 +4,6 @@ does."""
 from __future__ import annotations
 
 import argparse
-import sys
 
 from rich.markup import escape
 from rich.status import Status
@@ -38,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
     except OSError as error:
         raise RepositoryError(f"{page} cannot be written ({error.strerror}); name another --artifacts") from error
     if options.json:
-        sys.stdout.buffer.write(report.to_json())
+        print(report.model_dump_json(indent=2))
     else:
         _show(report, str(page))
     if not report.found:
