@@ -1,4 +1,4 @@
-"""What teachers are asked: the mean of their answers, remembered where it stays the same, and the student's distance."""
+"""What teachers are asked: their mean answer, remembered where it stays the same, and how far off the student is."""
 
 from __future__ import annotations
 

@@ -241,8 +241,11 @@ def test_a_teacher_is_asked_once_about_what_does_not_change(
     ask = Teachers.ask
     monkeypatch.setattr(Teachers, "ask", note)
     counts = {
-        ("each", 0, False): 600, ("each", 0, True): 2 * 600, ("each", 1, True): 60 + 3 * 540, ("once", 1, True): 2 * 600,
-    }  # fmt: skip
+        ("each", 0, False): 600,
+        ("each", 0, True): 2 * 600,
+        ("each", 1, True): 60 + 3 * 540,
+        ("once", 1, True): 2 * 600,
+    }
     for (how, shift, mirror), count in counts.items():
         asked.clear()
         train = {"epochs": 3, "batch": 50, "shift": shift, "mirror": mirror}
