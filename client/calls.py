@@ -56,8 +56,8 @@ class SequencePart(NamedTuple):
 
 
 class Infer(NamedTuple):
-    """One request for inference, whose inputs fit the model. Tensors named in `placed` and `placed_outputs` go through
-    shared memory."""
+    """One request for inference, whose inputs fit the model. `tells_time`: the server is told how much is left. Tensors
+    named in `placed` and `placed_outputs` go through shared memory."""
 
     model: str
     inputs: Arrays
@@ -67,6 +67,7 @@ class Infer(NamedTuple):
     priority: int = 0
     parameters: Mapping[str, Parameter] = NOTHING
     sequence: SequencePart | None = None
+    tells_time: bool = False
     binary: bool = True
     placed: Mapping[str, Place] = NOWHERE
     placed_outputs: Mapping[str, Place] = NOWHERE

@@ -110,7 +110,7 @@ class Dialogue:
                 known = yield from self._learn(task)
             metadata, subject = known
             given, asked = self._fitting(metadata, inputs, outputs, sequence)
-            call = self._call(model, given, asked, options, sequence)
+            call = self._call(model, given, asked, options, sequence, metadata.heeds_time)
             safe = options.retry and sequence is None
             task = task._replace(call=call, subject=subject, known=True, safe=safe)
             try:
@@ -142,7 +142,7 @@ class Dialogue:
         metadata, subject = self._known.get((model, options.version)) or (yield from self._learn(task))
         given, asked = self._fitting(metadata, inputs, outputs, None, stream=True)
         (part,) = split(given, metadata)
-        task = task._replace(call=self._call(model, part, asked, options, None), subject=subject)
+        task = task._replace(call=self._call(model, part, asked, options, None, metadata.heeds_time), subject=subject)
         return (yield from self._caller.ready_to_send(task))
 
     def pick(self, model: str, options: Options) -> Flow[Server]:
@@ -198,7 +198,13 @@ class Dialogue:
         return given, wanted(outputs, metadata)
 
     def _call(
-        self, model: str, inputs: Arrays, outputs: tuple[str, ...], options: Options, sequence: SequencePart | None
+        self,
+        model: str,
+        inputs: Arrays,
+        outputs: tuple[str, ...],
+        options: Options,
+        sequence: SequencePart | None,
+        heeds_time: bool,
     ) -> Infer:
         return Infer(
             model=model,
@@ -209,6 +215,7 @@ class Dialogue:
             priority=options.priority,
             parameters=options.parameters,
             sequence=sequence,
+            tells_time=heeds_time,
             binary=self._binary is not False,
         )
 

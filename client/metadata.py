@@ -49,7 +49,8 @@ class TensorInfo:
 class ModelMetadata:
     """A model as served. `max_batch` 0 means that it has no batch axis. `parameters` are those of its configuration;
     ours begin with `trident.`, and `axes` and `buckets` are read from them. A `stateful` model takes sequences, a
-    `decoupled` one answers a request any number of times."""
+    `decoupled` one answers a request any number of times; one that `heeds_time` refuses in its queue what has no time
+    left."""
 
     name: str
     versions: tuple[str, ...]
@@ -63,6 +64,7 @@ class ModelMetadata:
     buckets: Mapping[str, Buckets] = field(default_factory=dict)
     stateful: bool = False
     decoupled: bool = False
+    heeds_time: bool = False
 
     @property
     def variant(self) -> str:
@@ -146,11 +148,21 @@ class _WirePolicy(_Wire):
     decoupled: bool = False
 
 
+class _WireQueue(_Wire):
+    allow_timeout_override: bool = False
+
+
+class _WireBatching(_Wire):
+    default_queue_policy: _WireQueue = _WireQueue()
+    priority_queue_policy: dict[str, _WireQueue] = {}
+
+
 class _WireConfig(_Wire):
     backend: str = ""
     max_batch_size: int = 0
     parameters: dict[str, _WireParameter] = {}
     input: tuple[_WireInput, ...] = ()
+    dynamic_batching: _WireBatching = _WireBatching()
     sequence_batching: object = None
     model_transaction_policy: _WirePolicy = _WirePolicy()
 
@@ -186,4 +198,11 @@ def parse_metadata(metadata: object, config: object) -> ModelMetadata:
         buckets=buckets,
         stateful=settings.sequence_batching is not None,
         decoupled=settings.model_transaction_policy.decoupled,
+        heeds_time=any(
+            queue.allow_timeout_override
+            for queue in (
+                settings.dynamic_batching.default_queue_policy,
+                *settings.dynamic_batching.priority_queue_policy.values(),
+            )
+        ),
     )

@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from client.calls import Answer, Ask, Attempt, Infer, Place, Region
-from client.errors import RefusedError, UnsupportedError
+from client.errors import AnswerError, RefusedError, UnsupportedError
 from client.forking import renew_after_fork
 from client.servers import Server
 from client.steps import Flow, Send
@@ -29,7 +29,7 @@ from core.errors import InferenceError
 from core.tensors import Arrays
 
 _ALIGN: Final = 64
-_PREFIX: Final = "trident"
+_PREFIX: Final = "tridentclient"
 _OURS: Final = re.compile(rf"{_PREFIX}_(?P<owner>(?P<namespace>\d+)_(?P<pid>\d+)_\d+)_[0-9a-f]+")
 
 
@@ -107,9 +107,10 @@ class Regions:
         yield from self._unregister_lost(server, attempt)
         if found is not None:
             return found, False
-        memory = SharedMemory(create=True, size=max(4096, 1 << (size - 1).bit_length()))
+        name = f"{_PREFIX}_{_owner(os.getpid())}_{secrets.token_hex(4)}"
+        memory = SharedMemory(name, create=True, size=max(4096, 1 << (size - 1).bit_length()))
         try:
-            region = Region(f"{_PREFIX}_{_owner(os.getpid())}_{secrets.token_hex(4)}", f"/{memory.name}", memory.size)
+            region = Region(name, f"/{name}", memory.size)
             yield Send(server.index, Ask("register", region=region), attempt)
         except (RefusedError, UnsupportedError) as error:
             hint = "the server must run on this machine and allow it (--allow-client-shm), else leave it off"
@@ -153,7 +154,10 @@ def _write(memory: SharedMemory, arrays: Arrays, places: Mapping[str, tuple[int,
 def _read(memory: SharedMemory, answer: Answer, places: Mapping[str, tuple[int, int]]) -> Arrays:
     outputs = dict(answer.outputs)
     for name, (datatype, shape) in answer.placed.items():
-        outputs[name] = np.ndarray(shape, datatype.numpy, memory.buf, places[name][0]).copy()
+        offset, size = places[name]
+        if int(np.prod(shape)) * datatype.numpy.itemsize > size:
+            raise AnswerError(f"its answer {name!r} has the shape {list(shape)}, which is more than its metadata says")
+        outputs[name] = np.ndarray(shape, datatype.numpy, memory.buf, offset).copy()
     return outputs
 
 

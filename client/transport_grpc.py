@@ -73,7 +73,7 @@ class GrpcTransport:
         calling = self._stub.ModelStreamInfer(
             iter([encode(call, attempt.timeout_s)]),
             timeout=attempt.timeout_s,
-            metadata=attempt.headers,
+            metadata=attempt.headers or None,
             compression=self._compression,
         )
         cancelling = attempt.cancellation.calling(calling.cancel) if attempt.cancellation else contextlib.nullcontext()
@@ -100,11 +100,11 @@ class GrpcTransport:
                     return send(
                         message,
                         timeout=attempt.timeout_s,
-                        metadata=attempt.headers,
+                        metadata=attempt.headers or None,
                         compression=self._compression,
                     )
                 future = send.future(
-                    message, timeout=attempt.timeout_s, metadata=attempt.headers, compression=self._compression
+                    message, timeout=attempt.timeout_s, metadata=attempt.headers or None, compression=self._compression
                 )
                 with attempt.cancellation.calling(future.cancel):
                     return future.result()

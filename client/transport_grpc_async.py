@@ -51,7 +51,7 @@ class AsyncGrpcTransport:
         calling = self._opened().ModelStreamInfer(
             iter([encode(call, attempt.timeout_s)]),
             timeout=attempt.timeout_s,
-            metadata=attempt.headers,
+            metadata=attempt.headers or None,
             compression=self._compression,
         )
         try:
@@ -88,7 +88,7 @@ class AsyncGrpcTransport:
         send = getattr(self._opened(), method)
         try:
             return await send(
-                message, timeout=attempt.timeout_s, metadata=attempt.headers, compression=self._compression
+                message, timeout=attempt.timeout_s, metadata=attempt.headers or None, compression=self._compression
             )
         except grpc.RpcError as error:
             raise self._ours(error, attempt) from error

@@ -168,7 +168,7 @@ def request_parameters(call: Infer, timeout_s: float) -> dict[str, bool | int | 
     parameters = dict(call.parameters)
     if call.priority:
         parameters["priority"] = call.priority
-    if timeout_s:
+    if timeout_s and call.tells_time:
         parameters["timeout"] = int(1e6 * timeout_s) + 1
     if call.sequence:
         part = call.sequence

@@ -74,7 +74,7 @@ class TritonPythonModel:
     def execute(self, requests):
         return [
             triton.InferenceResponse([triton.Tensor("y", np.array(
-                [f"{request.request_id()} {request.timeout() > 0} {request.parameters()}".encode()], object
+                [[f"{request.request_id()} {request.timeout()} {request.parameters()}".encode()]], object
             ))]) for request in requests
         ]
 """
@@ -135,7 +135,9 @@ def write_all(repository: Path) -> None:
     number.control.add(kind=control.CONTROL_SEQUENCE_CORRID, data_type=triton.TYPE_UINT64)
     write_python(repository, total, SUM)
     write_python(repository, python_model("upper", (texts, [1]), (texts, [1]), 4), UPPER)
-    write_python(repository, python_model("terms", (floats, [1]), (texts, [1])), TERMS)
+    terms = python_model("terms", (floats, [1]), (texts, [1]), 1)
+    terms.dynamic_batching.default_queue_policy.allow_timeout_override = True
+    write_python(repository, terms, TERMS)
     write_python(repository, python_model("long", (floats, [1, 150528]), (floats, [1, 150528])), LONG)
     image = '{"image": [{"op": "decode_image", "mode": "L", "width": 4, "height": 4}, {"op": "scale", "by": 1.0}]}'
     parameters = {

@@ -74,8 +74,9 @@ def test_texts_go_and_come(client: InferenceClient) -> None:
 
 def test_id_parameters_and_time_left_reach_the_model(client: InferenceClient) -> None:
     options = Options(request_id="r7", priority=1, parameters={"a": 1, "b": "x", "c": True}, timeout_s=9)
-    told = client.infer("terms", np.zeros(1, np.float32), options=options)["y"][0].decode()
-    assert told.startswith("r7 True ")
+    told = client.infer("terms", np.zeros((1, 1), np.float32), options=options)["y"][0, 0].decode()
+    name, left_us, _ = told.split(" ", 2)
+    assert (name, 8e6 < int(left_us) <= 9e6 + 1) == ("r7", True)
     assert all(part in told for part in ('"a":1', '"b":"x"', '"c":true')), told
 
 
@@ -124,7 +125,12 @@ def test_deadlines_are_kept(client: InferenceClient) -> None:
     began_s = time.monotonic()
     with pytest.raises(DeadlineError, match=r"did not answer within 0\.5 s"):
         client.infer("slow", np.array([1500], np.float32), options=Options(timeout_s=0.5))
-    assert time.monotonic() - began_s == pytest.approx(0.5, rel=0.2)
+    assert 0.45 < time.monotonic() - began_s < 1.2
+
+
+def left_behind() -> list[Path]:
+    """What clients have left in shared memory."""
+    return list(Path("/dev/shm").glob("tridentclient*"))
 
 
 def regions(url: str) -> list[str]:
@@ -137,7 +143,6 @@ def regions(url: str) -> list[str]:
 
 
 def test_shared_memory_carries_tensors_and_leaves_nothing(url: str) -> None:
-    before = set(Path("/dev/shm").iterdir())
     with InferenceClient(url, settings=Settings(shared_memory=True)) as client:
         for value in range(3):
             np.testing.assert_array_equal(client.infer("long", NUMBERS + value)["y"], NUMBERS + value + 1)
@@ -148,7 +153,7 @@ def test_shared_memory_carries_tensors_and_leaves_nothing(url: str) -> None:
             assert all(pool.map(lambda i: right(client, i), range(200)))
         registered = regions(url)
         assert 2 <= len(registered) <= 12
-        assert set(Path("/dev/shm").iterdir()) <= before  # the names are gone while the regions are in use
+        assert left_behind() == []  # the names are gone while the regions are in use
     assert regions(url) == []
 
 
@@ -163,10 +168,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_what_a_killed_client_left_registered_is_swept_by_the_next(url: str) -> None:
-    before = set(Path("/dev/shm").iterdir())
     done = subprocess.run([sys.executable, "-c", KILLED, url], capture_output=True, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL, done.stderr
-    assert set(Path("/dev/shm").iterdir()) <= before
+    assert left_behind() == []
     assert len(regions(url)) == 1
     with InferenceClient(url, settings=Settings(shared_memory=True)) as client:
         client.infer("long", NUMBERS)
