@@ -136,6 +136,7 @@ def test_a_threshold_factors_as_far_as_the_held_out_samples_allow(
         kept = [str(r) for r, full in zip(edits.get(layer, whole[layer]), whole[layer], strict=True) if r < full]
         assert " and ".join(kept) == (good[-1] if good else "")
         limited |= {layer} if mine[-1][1] > 2 else set()
+        assert "111" not in "".join(str(int(lost > 2)) for _, lost in mine)  # patience: two in a row end a layer
     assert limited  # a layer that was not taken as far as `share` allows
     assert accuracy(load_torch(spec, artifact.path)) > accuracy(load_torch(spec)) - 0.1
 

@@ -42,7 +42,7 @@ def test_more_bits_are_nearer_and_few_values_stay_as_they_are() -> None:
 
 def test_zeros_stay_zeros_and_take_one_of_the_values() -> None:
     weights = kernel(40, 30)
-    weights[weights.abs() < 1] = 0
+    weights[:, ::2] = 0  # whatever lies beside them
     shared = cluster(weights, 2)
     assert torch.equal(shared == 0, weights == 0)
     assert len(shared.unique()) == 4
@@ -74,6 +74,8 @@ def test_weights_that_share_a_value_move_by_their_mean_gradient_and_stay_togethe
             optimizer.zero_grad()
             loss().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+        with torch.no_grad():
+            network.weight[0, 0] += 1e-6  # as a kernel of another width might round
     assert loss().item() < first
     after, same = index_of(network.weight)
     assert torch.equal(same, indices)
