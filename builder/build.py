@@ -13,21 +13,20 @@ from builder.advice import gentler, int8_advice
 from builder.artifact import FILES
 from builder.errors import PublishError
 from builder.keys import Keys, make_keys
+from builder.original import original_record
 from builder.passport import make_passport
-from builder.recipes import Recipe, recipes_of
+from builder.recipes import Recipe, recipes_of, unavailable
 from builder.related import related
 from builder.repository import Package, Repository, remedy
 from builder.spec import ModelSpec
-from builder.spec_checkpoint import RUN_THEIR_CONTENT
 from builder.spec_file import load_spec
 from builder.step import sweep_partial
 from builder.triton_config import make_config
-from builder.worker import Built, Workplace, Workshop, build_variant, examine_original, time_variant
-from core.errors import InputError, RepositoryError, TridentError, one_line
+from builder.worker import Built, Workplace, Workshop, build_variant, time_variant
+from core.errors import InputError, RepositoryError
 from core.files import write_atomically
 from core.machine import cores, describe, isa_flags, now, versions
-from core.results import BuildReport, BuildRow, MetricValue, ModelBuild, ResultModel, Sha256
-from core.samples import read_pack
+from core.results import BuildReport, BuildRow, ModelBuild, ResultModel, Sha256
 
 
 class Record(ResultModel):
@@ -35,15 +34,6 @@ class Record(ResultModel):
 
     build_key: Sha256
     row: BuildRow
-
-
-class OriginalRecord(ResultModel):
-    """`artifacts/<model>/original.json`: what the checkpoint itself scores."""
-
-    key: Sha256
-    metric: MetricValue
-    parameters: int | None
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,7 +116,9 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
     builder = _ModelBuilder(spec, options, repository, place, workshop, make_keys(spec), listener)
     advice = int8_advice(isa_flags()) if any("int8" in variant for variant in spec.variants) else ()
     try:
-        original = _original(builder)
+        original = original_record(
+            spec, place, workshop, builder.keys, lambda: listener.on_start(spec.name, "the original")
+        )
         if original.warnings:
             listener.on_warning(spec.name, original.warnings)
         if advice:
@@ -156,31 +148,12 @@ def build_model(spec_file: Path, spec: ModelSpec, options: BuildOptions, listene
     return model
 
 
-def _original(builder: _ModelBuilder) -> OriginalRecord:
-    """The original's metric and size; its sample pack lies in place afterwards."""
-    path = builder.place.folder / "original.json"
-    try:
-        record = OriginalRecord.model_validate_json(path.read_bytes())
-        if record.key == builder.keys.base:
-            read_pack(builder.place.folder)  # raises if it is not whole
-            return record
-    except (OSError, ValidationError, InputError):
-        pass  # not there, or not whole: made again
-    builder.listener.on_start(builder.spec.name, "the original")
-    found = builder.workshop.run(examine_original, builder.spec, builder.place)
-    record = OriginalRecord(
-        key=builder.keys.base, metric=found.metric, parameters=found.parameters, warnings=found.warnings
-    )
-    write_atomically(path, record.to_json())
-    return record
-
-
 def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
     """Builds one variant, or finds that nothing has to be done. This is the boundary that turns errors into rows."""
     spec, started = builder.spec, time.monotonic()
     name, key = spec.triton_name(recipe.variant), builder.keys.of(recipe)
     empty = BuildRow(variant=recipe.variant, status="failed", triton_name=name)
-    if reason := _unavailable(spec, recipe):
+    if reason := unavailable(spec, recipe):
         return empty.model_copy(update={"status": "unavailable", "reason": reason})
     if row := _from_cache(builder, recipe, key):
         return _retimed(builder, recipe, key, row) if builder.options.retime and row.timing else row
@@ -194,8 +167,7 @@ def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
     except (PublishError, OSError):
         raise  # neither is this variant's own fault, and the next one would meet it too
     except Exception as error:
-        reason = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {one_line(error)}"
-        return empty.model_copy(update={"reason": f"{reason.strip()} (log: {builder.workshop.log})"})
+        return empty.model_copy(update={"reason": builder.workshop.reason(error)})
     row = row.model_copy(update={"build_seconds": round(time.monotonic() - started, 2)})
     write_atomically(_record_path(builder, recipe), Record(build_key=key, row=row).to_json())
     return row
@@ -212,17 +184,6 @@ def _retimed(builder: _ModelBuilder, recipe: Recipe, key: str, row: BuildRow) ->
 
 def _record_path(builder: _ModelBuilder, recipe: Recipe) -> Path:
     return builder.place.folder / "records" / f"{recipe.variant}.json"
-
-
-def _unavailable(spec: ModelSpec, recipe: Recipe) -> str | None:
-    kind = spec.checkpoint.kind
-    steps = recipe.steps_from("onnx" if kind == "onnx" else "torch")
-    if steps is None:
-        return f"the checkpoint is an ONNX file, and {recipe.steps[0].name} works on a PyTorch network"
-    edits = next((step.name for step in steps if step.accepts == step.produces == "torch"), None)
-    if edits and kind in RUN_THEIR_CONTENT:
-        return f"{edits} works on the layers of a PyTorch network, and a {kind} file has none; give its state_dict"
-    return next((reason for step in steps if (reason := step.unavailable())), None)
 
 
 def _from_cache(builder: _ModelBuilder, recipe: Recipe, key: str) -> BuildRow | None:

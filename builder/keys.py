@@ -16,7 +16,9 @@ from core.machine import cores, isa_flags, versions
 
 TOOLS: Final = ("torch", "onnx", "onnxscript", "onnxruntime", "openvino", "nncf", "numpy", "torch-pruning")
 # What the server is told, not what the artifact is: a change of these replaces config.pbtxt and builds nothing.
-SERVING_ONLY: Final = {"serving", "labels", "postprocess", "target", "variants", "imports", "compress", "pad"}
+SERVING_ONLY: Final = {
+    "serving", "labels", "postprocess", "target", "variants", "imports", "compress", "optimize", "pad",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

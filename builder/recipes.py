@@ -9,6 +9,7 @@ from typing import Any, Final
 from builder.artifact import Format
 from builder.imports import Imported, examine_import
 from builder.spec import ModelSpec
+from builder.spec_checkpoint import RUN_THEIR_CONTENT
 from builder.spec_compress import WeightPruning
 from builder.step import Step
 from builder.steps.cluster_weights import ShareWeights
@@ -126,3 +127,15 @@ def recipes_of(spec: ModelSpec) -> list[Recipe]:
     own = [recipe_of(spec, variant) for variant in spec.variants]
     foreign = {name: examine_import(spec, name) for name in spec.imports}
     return own + [Recipe(f"imported_{name}", (), DYNAMIC, imported=found) for name, found in foreign.items()]
+
+
+def unavailable(spec: ModelSpec, recipe: Recipe) -> str | None:
+    """Why a variant cannot be made of this checkpoint or on this machine, or None if it can."""
+    kind = spec.checkpoint.kind
+    steps = recipe.steps_from("onnx" if kind == "onnx" else "torch")
+    if steps is None:
+        return f"the checkpoint is an ONNX file, and {recipe.steps[0].name} works on a PyTorch network"
+    edits = next((step.name for step in steps if step.accepts == step.produces == "torch"), None)
+    if edits and kind in RUN_THEIR_CONTENT:
+        return f"{edits} works on the layers of a PyTorch network, and a {kind} file has none; give its state_dict"
+    return next((reason for step in steps if (reason := step.unavailable())), None)

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, f
 from builder.spec_base import Loss, Positive, SpecModel, loss_limit
 from builder.spec_checkpoint import Checkpoint
 from builder.spec_compress import CompressionName, Techniques
+from builder.spec_optimize import Search
 from core.axes import Number
 from core.metrics import METRICS, Metric, get_metric
 from core.tensors import Axis, TensorSpec
@@ -201,6 +202,7 @@ class ModelSpec(SpecModel):
         tuple[Annotated[str, AfterValidator(_known)], ...],
         Field(min_length=1, description="which to build, each once: ids of docs/variants.md, or `<compression>_<id>`"),
     ] = DEFAULT_VARIANTS
+    optimize: Annotated[Search, Field(description="what `trident optimize` may try")] = Search()
     imports: Annotated[
         dict[ImportName, Path],
         Field(description="`.onnx` or OpenVINO `.xml` files by other tools, judged as variants `imported_<name>`"),
@@ -223,6 +225,16 @@ class ModelSpec(SpecModel):
     def _once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if repeated := [variant for variant in value if value.count(variant) > 1]:
             raise ValueError(f"{repeated[0]} stands twice; name each variant once")
+        return value
+
+    @field_validator("optimize")
+    @classmethod
+    def _known_bases(cls, value: Search) -> Search:
+        for base in value.bases:
+            if base not in VARIANTS:
+                close = difflib.get_close_matches(base, VARIANTS, 1)
+                hint = f"did you mean {close[0]!r}?" if close else "docs/variants.md has all"
+                raise ValueError(f"base {base!r} is not known; {hint}")
         return value
 
     @field_validator("imports")

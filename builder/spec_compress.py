@@ -50,7 +50,9 @@ class Training(SpecModel):
     mirror: Annotated[bool, Field(description="turn half of the images `[C, H, W]` left to right")] = False
     shift: Annotated[int, Field(ge=0, description="move images by up to so many pixels, filling with zeros")] = 0
     cutout: Annotated[int, Field(ge=0, description="blank a square of each image: its side in pixels, 0 for none")] = 0
-    mixed: Annotated[bool, Field(description="compute in bfloat16 where it is safe; pays on GPUs and with AMX")] = False
+    mixed: Annotated[
+        bool, Field(description="compute in bfloat16 where it is safe; pays on GPUs and CPUs with AMX or AVX512_BF16")
+    ] = False
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: a GPU if there is one")] = "auto"
     seed: Annotated[int, Field(description="decides on order, held-out samples and augmentation")] = 0
 
@@ -192,6 +194,13 @@ class Distillation(Technique):
     temperature: Annotated[
         float, Field(gt=0, description="of `scores`: the higher, the more the unlikely classes tell")
     ] = 4.0
+    ask: Annotated[
+        Literal["each", "once"],
+        Field(
+            description="`each`: the teachers see every image as the student does, in each epoch; `once`: as it is in "
+            "the file, and mirrored, before the training, which is then as fast as one without teachers"
+        ),
+    ] = "each"
     answers: Annotated[
         dict[str, AnswerKind],
         Field(
@@ -203,9 +212,13 @@ class Distillation(Technique):
     train: Annotated[Training, Field(description="how the student is trained")] = Training()
 
     @model_validator(mode="after")
-    def _student_begins(self) -> Distillation:
+    def _possible(self) -> Distillation:
         if self.init and not self.student:
             raise ValueError("init has weights for `student`, and none is given; without one training goes on")
+        if self.ask == "once" and any(teacher.hints for teacher in self.teachers):
+            raise ValueError(
+                "hints are given by the teacher's layers in each epoch: leave out `ask: once`, or the hints"
+            )
         return self
 
 

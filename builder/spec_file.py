@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = {
     "name": "my-model", "factory": "model.py:build_model", "max_drop": "1pt, or 2%", "threshold": "1pt, or 2%",
-    "[key]": "small",
+    "[key]": "small", "students": "model.py:build_half",
 }  # fmt: skip
 TAGS = ("step", "op")  # fields that tell the members of a union apart
 
@@ -108,7 +108,9 @@ def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:
         metric = metric.model_copy(update={"name": str(folder / metric.name)})
     compress = {name: tuple(part.resolved(folder) for part in parts) for name, parts in spec.compress.items()}
     update = {"checkpoint": checkpoint, "data": data.model_copy(update=files), "metric": metric, "imports": imports}
-    return spec.model_copy(update={**update, "compress": compress})
+    students = tuple(str(folder / student) for student in spec.optimize.students)
+    search = spec.optimize.model_copy(update={"students": students})
+    return spec.model_copy(update={**update, "compress": compress, "optimize": search})
 
 
 def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
@@ -141,7 +143,8 @@ def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
     elif first["type"] == "union_tag_not_found":
         message, remedy = f"{first['ctx']['discriminator']} is required, but missing".replace("'", ""), "; add it"
     elif first["type"] == "string_pattern_mismatch":
-        message = f"{first['input']!r} cannot be read; write it such as {EXAMPLES.get(str(first['loc'][-1]), '...')}"
+        named = next(part for part in reversed(first["loc"]) if isinstance(part, str))
+        message = f"{first['input']!r} cannot be read; write it such as {EXAMPLES.get(named, '...')}"
     elif not isinstance(first["input"], dict | list) and repr(first["input"]) not in message:
         message = f"{message} (it is {first['input']!r})"
     more = f" (and {count - 1} more)" if count > 1 else ""

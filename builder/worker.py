@@ -268,6 +268,11 @@ class Workshop:
                 f"the build process died, most likely in native code; its last words are in {self.log}"
             ) from None
 
+    def reason(self, error: Exception) -> str:
+        """Why a variant failed, in a sentence that says where to read more."""
+        words = str(error) if isinstance(error, TridentError) else f"{type(error).__name__}: {one_line(error)}"
+        return f"{words.strip()} (log: {self.log})"
+
     def close(self) -> None:
         """Ends the child: it may clean up after itself, unless a call is still running, which is not waited for."""
         if self._pool is not None:

@@ -10,6 +10,7 @@ from core.changes import RunComparison
 from core.comparison import Benchmark, Summary
 from core.findings import CheckReport, LintReport
 from core.load_results import LoadReport
+from core.optimize_results import OptimizeReport
 from core.results import BuildReport, ModelBuild, Passport, ResultModel
 from core.samples import SamplePackInfo
 
@@ -18,6 +19,7 @@ RESULT_FILES: dict[str, type[ResultModel]] = {
     "samples": SamplePackInfo,
     "build": ModelBuild,
     "build-report": BuildReport,
+    "optimize": OptimizeReport,
     "load": LoadReport,
     "summary": Summary,
     "comparison": RunComparison,

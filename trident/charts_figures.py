@@ -48,23 +48,28 @@ def _axes(x: Scale, y: Scale, labels: tuple[str, str], percent: bool = False) ->
     return [*parts, text(RIGHT, y.start + 36, labels[0], "axis", "end")]
 
 
-def scatter(points: list[Point], metric: MetricValue, limit: float | None, load: str) -> Markup:
-    """Accuracy against latency: area is size, whiskers the 95% interval, the front joined, the gate's limit dashed."""
+def scatter(
+    points: list[Point], metric: MetricValue, limit: float | None, latency: str, longest: float | None = None
+) -> Markup:
+    """Accuracy against `latency` in ms: area is size, whiskers the 95% interval, the front joined, the gate's limit
+    dashed, and the longest latency that is allowed, if there is such a limit."""
 
     def shown(value: float, digits: int) -> str:
         return f"{value * 100:.{digits}f}%" if metric.fraction else f"{value:.{digits + 2}f}"
 
     ys = [value for point in points for value in (point.y, *(point.interval or ()))]
     ys += [] if limit is None else [limit]
-    low, high = padded([point.x for point in points], 0.12)
+    low, high = padded([*(point.x for point in points), *([] if longest is None else [longest])], 0.12)
     x = Scale(max(0.0, low), high, LEFT, RIGHT)
     y = Scale(*padded(ys, 0.05), 300, TOP + 26)
-    parts = _axes(x, y, (f"p50 at {load}, ms", metric.name), metric.fraction)
+    parts = _axes(x, y, (f"{latency}, ms", metric.name), metric.fraction)
     if limit is not None:
         parts += [
             line(LEFT, y(limit), RIGHT, y(limit), "limit"),
             text(RIGHT, y(limit) - 5, "gate's limit", "limit-text", "end"),
         ]
+    if longest is not None:
+        parts.append(line(x(longest), y.start, x(longest), y.end, "limit"))
     gains = [(point.x, point.y if metric.higher_is_better else -point.y) for point in points]
     front = sorted(pareto(gains, [point.noise for point in points]), key=lambda i: points[i].x)
     path = " ".join(f"{x(points[i].x):.1f},{y(points[i].y):.1f}" for i in front)
@@ -77,7 +82,7 @@ def scatter(points: list[Point], metric: MetricValue, limit: float | None, load:
         radius = 4 + 10 * ((point.size_bytes or 0) / largest) ** 0.5
         kind = f"{point.family} {'on-front' if i in front else ''}"
         shapes = Markup("")
-        facts = f"{shown(point.y, 2)}, p50 {number(point.x)} ms"
+        facts = f"{shown(point.y, 2)}, {number(point.x)} ms"
         if point.interval:
             shapes += line(px, y(point.interval[0]), px, y(point.interval[1]), "whisker")
             facts += f", 95% {shown(point.interval[0], 1)} to {shown(point.interval[1], 1)}"

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from core.errors import TridentError, UsageError
+from trident.quantities import parse_bytes, parse_loss, parse_seconds
 
 # Name -> one line of help. The command is `run(options)` in trident/commands/<name>.py, its options stand in _OPTIONS.
 COMMANDS: Final = {
     "build": "make, verify and publish the variants of one or more specs",
+    "optimize": "search compressions under targets for size, latency and accuracy, and publish the best",
     "serve": "serve a model repository on NVIDIA's Triton, on this machine, until Ctrl-C",
     "infer": "send arrays, images, JSON or texts to a served model",
     "status": "show a server, what it has loaded, and how that is doing",
@@ -36,6 +38,7 @@ COMMANDS: Final = {
 # A package that stands for each command's extra, for one clear sentence instead of an ImportError.
 EXTRAS: Final = {
     "build": ("nncf", "build"),
+    "optimize": ("nncf", "build"),
     "serve": ("pytriton", "serve"),
     "infer": ("tritonclient", "client"),
     "status": ("tritonclient", "client"),
@@ -62,6 +65,7 @@ EPILOG: Final = """exit codes:
   8    a load test cannot be run or trusted, or two of them cannot be compared
   9    lint found an error or a warning, check an artifact that would not load, or compare a figure that became worse
        than --fail-on allows
+  10   optimize found no variant within its targets (its answer says how near it came)
   130  interrupted"""
 
 
@@ -129,6 +133,27 @@ def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--retire", action="store_true", help="remove the published version of a variant now rejected")
     parser.add_argument("--prune", action="store_true", help="remove published variants that are no longer in the spec")
     parser.add_argument("--retime", action="store_true", help="measure time and speed-up again of what is unchanged")
+
+
+def _optimize(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("spec", type=Path, metavar="SPEC", help="YAML, e.g. examples/fashion/model.yaml")
+    parser.add_argument("--max-size", type=parse_bytes, metavar="SIZE", help="of a variant's files, such as 0.5MB")
+    parser.add_argument(
+        "--max-latency", type=parse_seconds, metavar="TIME", help="median in process, batch 1, such as 1ms"
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=parse_loss,
+        metavar="LOSS",
+        help="of the metric: 1pt, or 2%%; default: the spec's gate",
+    )
+    parser.add_argument(
+        "--budget", type=parse_seconds, default=1800.0, metavar="TIME",
+        help="how long this run may search; what an earlier one found takes no time; default: 30min",
+    )  # fmt: skip
+    _repository(parser)
+    _artifacts(parser)
+    parser.add_argument("--staging", type=Path, help="where new models are staged; default: beside the repository")
 
 
 def _serve(parser: argparse.ArgumentParser) -> None:
@@ -309,6 +334,7 @@ def _positive(text: str) -> int:
 
 _OPTIONS: Final = {
     "build": _build,
+    "optimize": _optimize,
     "serve": _serve,
     "infer": _infer,
     "status": _status,

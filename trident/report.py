@@ -94,7 +94,7 @@ def _figures(
             (
                 "Accuracy against latency",
                 words,
-                scatter(points, build.original, limit, load_words(summary)),
+                scatter(points, build.original, limit, f"p50 at {load_words(summary)}"),
             )
         )
     for protocol, name in PROTOCOL_NAMES.items():

@@ -82,7 +82,7 @@ def main() -> None:
         np.savez_compressed(HERE / f"{name}.npz", frame=frames, label=label)
         arrays[name] = frames, label
     network = Crepe().eval()
-    network.load_state_dict(weights())
+    network.load_state_dict(weights()["tiny"])
     frames, label = arrays["evaluation"]
     with torch.inference_mode():
         scores = network(torch.from_numpy(frames)).numpy()

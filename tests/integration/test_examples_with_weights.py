@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from builder.data import check_data, load_samples
 from builder.spec import ModelSpec
 from builder.spec_file import load_spec
 from examples.crepe.make_frames import pitch_bin
-from examples.crepe.model import Crepe
+from examples.crepe.model import Crepe, build_full
+from examples.crepe.tones import HIGHEST, LOWEST, RATE, tones
 from examples.lite0.model import Lite0, SameConv
 from examples.minilm.model import MiniLM, PairSimilarity, SentimentProbe
 from examples.minilm.text import single_words
@@ -33,6 +35,7 @@ SPECS = {
     "minilm/model.yaml": SentimentProbe,
     "minilm/wordsim.yaml": PairSimilarity,
     "crepe/model.yaml": Crepe,
+    "crepe/taught.yaml": Crepe,
 }
 COMMITTED = ("lite0/model.yaml", "minilm/model.yaml", "crepe/model.yaml")  # these have all their data in git
 
@@ -67,9 +70,14 @@ def test_the_network_is_what_the_spec_says(name: str) -> None:
 @pytest.mark.parametrize(
     ("network", "parameters"),
     # Those of the packages' files: without the head of 1,000 classes; without the pooler.
-    [(Lite0, 4_652_008 - 1000 * 1281 + 10 * 1281), (MiniLM, 22_713_216 - 384 * 385), (Crepe, 486_552)],
+    [
+        (Lite0, 4_652_008 - 1000 * 1281 + 10 * 1281),
+        (MiniLM, 22_713_216 - 384 * 385),
+        (Crepe, 486_552),
+        (build_full, 22_239_976),
+    ],
 )
-def test_the_networks_have_the_published_size(network: type[torch.nn.Module], parameters: int) -> None:
+def test_the_networks_have_the_published_size(network: Callable[[], torch.nn.Module], parameters: int) -> None:
     assert sum(parameter.numel() for parameter in network().parameters()) == parameters
 
 
@@ -98,6 +106,25 @@ def test_no_piano_note_is_in_both_of_crepes_files() -> None:
     assert not labels[0] & labels[1]
     assert {pitch_bin("D#", octave) for octave in range(1, 7)} == labels[0]
     assert {pitch_bin(pitch, octave) for pitch in ("A", "C", "F#") for octave in range(1, 7)} == labels[1]
+
+
+def test_computed_tones_have_pitches_all_over_crepes_range() -> None:
+    """Each repeats itself after its period: found by the autocorrelation, up to an octave too low."""
+    frames = tones(200, 3)
+    assert np.array_equal(frames, tones(200, 3))
+    assert frames.shape == (200, 1024)
+    assert np.allclose(frames.mean(1), 0, atol=1e-5)
+    assert np.allclose(frames.std(1, ddof=1), 1, atol=1e-5)
+    random = np.random.default_rng(3)
+    pitches = LOWEST * (HIGHEST / LOWEST) ** random.random(200)
+    assert pitches.min() < 40
+    assert pitches.max() > 1600
+    periods = RATE / pitches
+    echoes = []
+    for frame, period in zip(frames, periods, strict=True):
+        lag = round(period) if period > 40 else round(period * round(40 / period))  # whole periods, less rounded
+        echoes.append(np.corrcoef(frame[:-lag], frame[lag:])[0, 1])
+    assert np.median(echoes) > 0.8
 
 
 def test_a_pitch_has_its_bin() -> None:

@@ -114,7 +114,7 @@ def test_specs_of_the_models_readme_load(tmp_path: Path, number: int) -> None:
     assert spec.name == "mine"
     files = [spec.checkpoint.file, spec.data.calibration, spec.data.evaluation, *spec.imports.values()]
     assert all(file.exists() and file.is_relative_to(tmp_path) for file in files)
-    kinds = ("state_dict", "onnx", "torchscript", "exported", "huggingface", "state_dict")
+    kinds = ("state_dict", "onnx", "torchscript", "exported", "huggingface", "state_dict", "state_dict")
     assert spec.checkpoint.kind == kinds[number]
     assert example_inputs(spec)[0].shape == ((2, 32) if spec.checkpoint.kind == "huggingface" else (2, 3, 224, 224))
 

@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
         options.repository, options.artifacts, options.staging, options.retire, options.prune, options.retime
     )
     with progress.status("reading") as status:
-        report = build(options.specs, where, _listener(status))
+        report = build(options.specs, where, listener(status))
     if options.json:
         sys.stdout.buffer.write(report.to_json())
     else:
@@ -41,7 +41,9 @@ def run(options: argparse.Namespace) -> int:
     return 4 if any(row.status == "failed" for model in report.models for row in model.rows) else 0
 
 
-def _listener(status: Status) -> Listener:
+def listener(status: Status) -> Listener:
+    """What shows a build's progress: what it does beside the spinner, what became of each variant above it."""
+
     def on_start(model: str, what: str) -> None:
         status.update(f"{model}: {what}")
         if not progress.is_terminal:

@@ -440,3 +440,48 @@ def test_settings_that_cannot_be_are_one_sentence() -> None:
     ):
         with pytest.raises(InputError, match=r"must|seconds above 0|give as many"):
             wrong()
+
+
+def test_a_try_with_hardly_any_time_left_is_no_verdict_on_the_server(fake: FakeServer, moments: Moments) -> None:
+    retry = replace(STEADY, first_wait_s=4, longest_wait_s=4)
+    settings = replace(moments.settings(), retry=retry, breaker=Breaker(failures=2, wait=False))
+    client = InferenceClient(timeout_s=3, settings=settings, transports=[fake])
+    fake.fail(BUSY, DeadlineError("late"))  # the second try has 1 s of the 3
+    with pytest.raises(DeadlineError, match=r"did not answer within 3 s; an attempt before failed: busy"):
+        client.infer("double", ROWS[:1])
+    client.infer("double", ROWS[:1])  # the breaker is still closed
+    fake.fail(BUSY, BUSY)
+    for _ in range(2):
+        with pytest.raises((OverloadedError, CircuitOpenError)):
+            client.infer("double", ROWS[:1], options=Options(retry=False))
+    with pytest.raises(CircuitOpenError):
+        client.infer("double", ROWS[:1])
+
+
+def test_what_loses_a_race_in_asyncio_is_cancelled() -> None:
+    ended = []
+
+    class Slow(AsyncFakeServer):
+        """Takes a minute, the first time."""
+
+        first = True
+
+        async def infer(self, call: Infer, attempt: Attempt) -> Answer:
+            if Slow.first:
+                Slow.first = False
+                try:
+                    await asyncio.sleep(60)
+                finally:
+                    ended.append(call)
+            return await super().infer(call, attempt)
+
+    async def main() -> None:
+        settings = Settings(hedge=Hedge(after_s=0.05), observers=())
+        servers = [Slow(fake_server()), Slow(fake_server())]
+        async with AsyncInferenceClient(["a:1", "b:1"], settings=settings, transports=servers) as client:
+            answer = await client.infer("double", ROWS[:1])
+            np.testing.assert_array_equal(answer["y"], ROWS[:1] * 2)
+            assert len(ended) == 1
+            assert [server.under_way for server in client._dialogue.servers] == [0, 0]
+
+    asyncio.run(main())

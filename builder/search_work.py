@@ -1,0 +1,66 @@
+"""What a search runs in the child process, beside `worker.build_variant`: structures timed, an epoch timed."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from builder.recipes import Recipe
+from builder.source import source_artifact
+from builder.spec import ModelSpec
+from builder.spec_compress import Distillation
+from builder.step import run_recipe
+from builder.steps.distill import Distill
+from builder.training_data import load_training
+from builder.worker import Built, Workplace
+from core.machine import cores
+from core.optimize_results import Figures
+from core.results import Timing
+from core.samples import read_pack
+
+TRIAL_SAMPLES = 1024
+
+
+def figures_of(built: Built) -> Figures:
+    """What a build measured."""
+    verdict = built.verdict
+    found = _timed(built.artifact.size_bytes, built.timing)
+    update = {"accuracy": verdict.metric.value, "drop": verdict.drop, "drop_ci95": verdict.drop_ci95}
+    return found.model_copy(update=update)
+
+
+def measure_structure(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Figures:
+    """Size and time of what a recipe makes; its answers are not looked at, since nothing was trained."""
+    from builder.runtimes import predictor
+    from builder.timing import time_pair
+
+    print(f"== {recipe.variant}: its structure, before training")
+    source = source_artifact(spec, place.cache)
+    artifact = run_recipe(recipe.steps, source, place.cache)
+    timing = time_pair(predictor(source, cores()), predictor(artifact, cores()), read_pack(place.folder).inputs)
+    return _timed(artifact.size_bytes, timing)
+
+
+def epoch_seconds(spec: ModelSpec, structure: Recipe, learning: Distillation, place: Workplace) -> float:
+    """How long an epoch of this training will take: some samples are trained on, and the time is scaled up. What is
+    done once only counts for each epoch, so it is rather too much than too little."""
+    import torch
+
+    torch.set_num_threads(cores())
+    data = load_training(spec, learning.train, labelled=learning.alpha < 1)
+    count = len(data.used) + len(data.held)
+    trial = min(count, TRIAL_SAMPLES)
+    brief = learning.train.model_copy(update={"samples": trial, "epochs": 1, "patience": None})
+    torch_steps = tuple(step for step in structure.steps if step.produces == "torch")
+    artifact = run_recipe(torch_steps, source_artifact(spec, place.cache), place.cache)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "trial"
+        out.mkdir()
+        started = time.perf_counter()
+        Distill(learning.model_copy(update={"train": brief}))(artifact, out)
+        return (time.perf_counter() - started) * count / trial
+
+
+def _timed(size_bytes: int, timing: Timing) -> Figures:
+    return Figures(size_bytes=size_bytes, time_ms=timing.time_ms, speedup=timing.speedup, disturbed=timing.disturbed)
