@@ -26,6 +26,7 @@ POLL_S: Final = 0.05
 TICK_S: Final = 0.25
 HEALTH_EVERY_S: Final = 1.0
 UNANSWERED: Final = 2  # health checks in a row, after which the server counts as hung
+LAST_BREATH_S: Final = 1.0  # a killed server closes its connections before the kernel says that it has ended
 PORT_TAKEN: Final = "already in use"
 
 
@@ -82,7 +83,10 @@ class Life:
         self.fleet.load_all(lambda: self._place.stopping.is_set() or bool(self.process.ended()))
         self._check_started(deadline=float("inf"))
         if self.fleet.hopeless and not self._place.stopping.is_set():
-            raise StartError(f"no model could be served; {self.fleet.reasons()}; the log is {self._place.log}")
+            if not self.probe.live():
+                self._place.stopping.wait(LAST_BREATH_S)
+            self._check_started(deadline=float("inf"))
+            raise StartError(f"no model could be served; {self.fleet.reasons()}; its log is {self._place.log}")
         self._up = not self._place.stopping.is_set()
         return self._up
 

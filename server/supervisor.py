@@ -147,9 +147,10 @@ class Server:
         while not self._stopping.is_set():
             delay_s = budget.spend()
             if delay_s is None:
+                where = "" if str(self.log) in self._cause else f"; its log is {self.log}"
                 raise GaveUpError(
                     f"the server ended {budget.limit + 1} times within {budget.window_s:g} s, the last time because it "
-                    f"{self._cause}; its log is {self.log}"
+                    f"{self._cause}{where}"
                 )
             self._tell(f"the server {self._cause}; it is started again")
             self._stopping.wait(delay_s)
