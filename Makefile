@@ -21,8 +21,9 @@ TRIDENT = $(VENV)/bin/trident
 INSTALLED = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build-repo serve loadtest demo test check bench-demo bench-int8 bench-lint clean distclean
-.PHONY: example-lite0 example-minilm example-crepe
+.PHONY: help setup build-repo serve loadtest demo test check clean distclean
+.PHONY: bench-demo bench-int8 bench-compress bench-client bench-lint
+.PHONY: example-lite0 example-minilm example-crepe example-wardrobe
 
 help:  ## List these targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +60,11 @@ example-lite0 example-minilm example-crepe:
 	$(TRIDENT) build examples/$(@:example-%=%)/model.yaml
 	$(TRIDENT) loadtest $(@:example-%=%) --seconds 1 --passes 1 --out artifacts/$@
 
+example-wardrobe: $(INSTALLED)  ## A larger Fashion-MNIST network and what is left of it: get the data, build, load-test
+	$(VENV)/bin/python -m examples.wardrobe.prepare
+	$(TRIDENT) build examples/wardrobe/model.yaml
+	$(TRIDENT) loadtest wardrobe --seconds 1 --passes 1 --out artifacts/$@
+
 test: $(INSTALLED)  ## Run all the tests; skipped ones are listed with their reasons
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
@@ -75,8 +81,15 @@ bench-int8: $(INSTALLED)  ## Measure what INT8 keeps and gains: benchmarks/int8.
 	$(VENV)/bin/python -m examples.minilm.prepare $(PIP_ARGS)
 	$(VENV)/bin/python -m benchmarks.int8 $(if $(IMAGES),--images $(IMAGES)) $(PIP_ARGS)
 
+bench-compress: $(INSTALLED)  ## Train, prune, distil and measure: benchmarks/compress.json and the table in docs/compress.md
+	$(VENV)/bin/python -m examples.wardrobe.prepare
+	$(VENV)/bin/python -m benchmarks.compress
+
 bench-lint: $(INSTALLED)  ## Measure what `trident lint` finds and how quick it is: benchmarks/lint.json
 	$(VENV)/bin/python -m benchmarks.lint
+
+bench-client: $(INSTALLED)  ## Measure the client: benchmarks/client.json and the table in docs/client.md
+	$(VENV)/bin/python -m benchmarks.client
 
 clean:  ## Remove what was generated: artifacts, the built repository, caches
 	rm -rf artifacts build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .model_repository.staging .model_repository.lock

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.demo import TRIDENT, claim, claims_table, commit, counted, run
+from benchmarks.in_process import BUDGET, faster, in_process, lost, quickest, write_spec
 from benchmarks.int8_minilm import minilm
-from benchmarks.int8_variants import BUDGET, faster, in_process, lost, quickest, write_spec
 from benchmarks.saturation import gains_db
 from builder.recipes import EXPORT
 from builder.source import source_artifact
@@ -80,14 +80,14 @@ def lite0(folder: Path, images: Path | None, builds: int) -> list[Claim]:
         for name in ("onnx_int8_mixed", "openvino_int8_mixed")
     }
     kept = [name for name, one in doctored.items() if one.value <= BUDGET]
-    base = quickest(found, ("onnx_fp32", "openvino_fp32"), few, 1)
-    best = quickest(found, tuple(kept or doctored), few, 1)
+    base = quickest(found.loaded, ("onnx_fp32", "openvino_fp32"), few, 1)
+    best = quickest(found.loaded, tuple(kept or doctored), few, 1)
     return [
         doctored[best].model_copy(update={"id": "lite0_int8_drop_pt"}),
         *(one.model_copy(update={"id": "lite0_other_int8_drop_pt"}) for name, one in doctored.items() if name != best),
         lost("lite0_naive_int8_drop_pt", spec, found, "openvino_int8", labels, target=None),
-        faster("lite0_int8_speedup", found, base, best, few, 1, 1.4),
-        faster("lite0_int8_speedup_batch8", found, base, best, few, 8, None),
+        faster("lite0_int8_speedup", found.loaded, base, best, few, 1, 1.4),
+        faster("lite0_int8_speedup_batch8", found.loaded, base, best, few, 8, None),
         claim("lite0_cold_build_s", colds, "s, five variants", 180.0, "lower"),
         claim("warm_rebuild_s", warms, "s", 5.0, "lower"),
     ]

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.demo import TRIDENT, run
-from benchmarks.int8_variants import BUDGET, EXAMPLES, faster, in_process, points, quickest, write_spec
+from benchmarks.in_process import BUDGET, EXAMPLES, faster, in_process, points, quickest, write_spec
 from builder.spec_file import load_spec
 from core.comparison import Claim
 from core.intervals import paired_difference
@@ -54,7 +54,7 @@ def minilm(folder: Path, pip_options: Sequence[str] = ()) -> list[Claim]:
     few = {name: array[:BATCH, :TOKENS] for name, array in inputs.items()}
     own = [name for name in loss if name != "outside"]
     kept = [name for name in own if 100 * loss[name][0] <= BUDGET]
-    best = quickest(found, tuple(kept or own), few, BATCH)
+    best = quickest(found.loaded, tuple(kept or own), few, BATCH)
     unit = f"of top1, {len(right['original'])} sentences"
     return [
         points("minilm_int8_drop_pt", loss[best], f"{unit}, {best}", BUDGET),
@@ -64,7 +64,7 @@ def minilm(folder: Path, pip_options: Sequence[str] = ()) -> list[Claim]:
             "minilm_behind_outside_pt", _loss(right["outside"], right[best]),
             f"{unit}, {best} behind {OUTSIDE.partition('=')[0]}; within the budget counts as not behind", BUDGET,
         ),
-        faster("minilm_int8_speedup", found, "onnx_fp32", best, few, BATCH, 1.5),
+        faster("minilm_int8_speedup", found.loaded, "onnx_fp32", best, few, BATCH, 1.5),
     ]  # fmt: skip
 
 

@@ -50,7 +50,9 @@ class Training(SpecModel):
     mirror: Annotated[bool, Field(description="turn half of the images `[C, H, W]` left to right")] = False
     shift: Annotated[int, Field(ge=0, description="move images by up to so many pixels, filling with zeros")] = 0
     cutout: Annotated[int, Field(ge=0, description="blank a square of each image: its side in pixels, 0 for none")] = 0
-    mixed: Annotated[bool, Field(description="compute in bfloat16 where it is safe; pays on GPUs and with AMX")] = False
+    mixed: Annotated[
+        bool, Field(description="compute in bfloat16 where it is safe; pays on GPUs and CPUs with AMX or AVX512_BF16")
+    ] = False
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: a GPU if there is one")] = "auto"
     seed: Annotated[int, Field(description="decides on order, held-out samples and augmentation")] = 0
 

@@ -88,7 +88,9 @@ def varied(batch: Batch, training: Training, generator: Generator) -> Batch:
 
     def vary(images: Tensor) -> Tensor:
         if images.dim() != 4:
-            raise StepError("mirror, shift and cutout are for images [C, H, W]; leave them out of `train`")
+            raise StepError(
+                "mirror, shift and cutout are for images [C, H, W]; leave them out of this training's settings"
+            )
         count, _, height, width = images.shape
         if training.mirror:
             turned = torch.rand(count, generator=generator).to(images.device) < 0.5

@@ -60,6 +60,8 @@ class _WireBatch(_Wire):
 
 
 class _WireVersion(_Wire):
+    name: str = ""
+    version: str = ""
     inference_count: int = 0
     execution_count: int = 0
     inference_stats: _WireInference = _WireInference()
@@ -70,9 +72,27 @@ class _WireStatistics(_Wire):
     model_stats: tuple[_WireVersion, ...] = ()
 
 
+@dataclass(frozen=True)
+class ServedVersion:
+    """One version of a model that a server has loaded, and its counters."""
+
+    model: str
+    version: str
+    statistics: ModelStatistics
+
+
 def parse_statistics(statistics: object) -> ModelStatistics:
     """The decoded JSON of the server's answer as one value."""
-    versions = _WireStatistics.model_validate(statistics).model_stats
+    return _sum(_WireStatistics.model_validate(statistics).model_stats)
+
+
+def parse_served(statistics: object) -> tuple[ServedVersion, ...]:
+    """The decoded JSON of the statistics of all models, by model and version."""
+    rows = _WireStatistics.model_validate(statistics).model_stats
+    return tuple(ServedVersion(row.name, row.version, _sum((row,))) for row in rows)
+
+
+def _sum(versions: tuple[_WireVersion, ...]) -> ModelStatistics:
     stats = [version.inference_stats for version in versions]
     batches: Counter[int] = Counter()
     for version in versions:

@@ -1,43 +1,54 @@
-"""Inference by name against one server, the same over both protocols."""
+"""Inference by name: the client for threads. `client.inference_async` has the one for asyncio."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
-from client.address import parse_address
-from client.axes import cut_back, pad_to_buckets
-from client.counters import ModelStatistics, parse_statistics
-from client.errors import RefusedError, UnknownModelError
-from client.metadata import ModelMetadata, parse_metadata
-from client.transport import ProtocolName, open_transport
-from core.errors import InferenceError
+from client.address import ProtocolName, parse_endpoints
+from client.calls import Ask
+from client.counters import ModelStatistics, ServedVersion
+from client.dialogue import Dialogue
+from client.drive import Driver
+from client.metadata import ModelMetadata
+from client.sequence import SequenceState
+from client.settings import DEFAULTS, Options, Settings
+from client.transport import Transport, open_transport
+from core.errors import InputError
 from core.tensors import Arrays
 
 
-class _WireServer(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    version: str
-
-
 class InferenceClient:
-    """A connection to the server at `url` (`host:port`), to be closed or used in a `with` statement.
+    """A client of one server, or of several that serve the same models, to be closed or used in a `with` statement.
 
-    Not safe for threads: the HTTP library underneath is built on gevent. Give each thread its own client.
+    `url`: `host:port`, or with `http://`, `https://`, `grpc://` or `grpcs://` before it; or a list of them; without it,
+    Triton's usual port on this machine. Nothing is
+    sent before it must be. Threads may share a client, and so does a forked child with its parent.
 
-    A request has `timeout_s` for connecting and again for each wait for an answer. What a model takes is asked once and
-    remembered; open a new client after publishing a version with other inputs.
+    A request has `timeout_s` for everything: connecting, waiting, trying again, the answer. What a model takes is asked
+    once and remembered, until the server refuses a request. `transports`, one for each address, stand
+    in for the network: see `client.fake`.
     """
 
-    def __init__(self, url: str, protocol: ProtocolName = "http", timeout_s: float = 30.0) -> None:
-        self._address = parse_address(url, protocol)
-        self._transport = open_transport(self._address, protocol, timeout_s)
-        self._metadata: dict[tuple[str, str], ModelMetadata] = {}
+    def __init__(
+        self,
+        url: str | Sequence[str] | None = None,
+        protocol: ProtocolName | None = None,
+        timeout_s: float = 30.0,
+        settings: Settings | None = None,
+        transports: Sequence[Transport] = (),
+    ) -> None:
+        settings = settings or Settings()
+        self._dialogue = Dialogue(parse_endpoints(url, protocol, settings.tls is not None), settings, timeout_s)
+        if transports and len(transports) != len(self._dialogue.servers):
+            raise InputError(f"{len(transports)} transports for {len(self._dialogue.servers)} addresses; give as many")
+        servers = () if transports else self._dialogue.servers
+        self._transports = [*transports, *(open_transport(server.endpoint, settings) for server in servers)]
+        self._driver = Driver(self._transports, settings.clock)
 
     def __enter__(self) -> Self:
         return self
@@ -48,62 +59,81 @@ class InferenceClient:
         self.close()
 
     def close(self) -> None:
-        """Gives the connection back. The client cannot be used afterwards."""
-        self._transport.close()
+        """Gives the connections back. The client cannot be used afterwards."""
+        self._driver.run(self._dialogue.close())
+        self._driver.close()
+        for transport in self._transports:
+            transport.close()
+
+    def is_live(self) -> bool:
+        """Whether a server is there. False, and no error, if not."""
+        return self._driver.run(self._dialogue.healthy(Ask("live"), DEFAULTS))
 
     def is_ready(self, model: str | None = None) -> bool:
-        """Whether the server (all of its models, unless it was told otherwise) or one model takes requests. False, and
+        """Whether a server (all of its models, unless it was told otherwise) or one model takes requests. False, and
         no error, if there is no server."""
-        try:
-            return self._transport.is_ready(model)
-        except InferenceError:
-            return False
+        return self._driver.run(self._dialogue.healthy(Ask("ready", model or ""), DEFAULTS))
 
     def server_version(self) -> str:
         """The server's version, such as `2.51.0`."""
-        return _WireServer.model_validate(self._transport.server()).version
+        return self._driver.run(self._dialogue.server(DEFAULTS)).version
 
     def metadata(self, model: str, version: str = "") -> ModelMetadata:
         """What a model takes and gives. Raises UnknownModelError if the server does not have it, or cannot load it."""
-        if (model, version) not in self._metadata:
-            try:
-                answers = self._transport.metadata(model, version), self._transport.config(model, version)
-            except UnknownModelError as error:
-                raise self._unknown(model, version, error) from error
-            self._metadata[model, version] = parse_metadata(*answers)
-        return self._metadata[model, version]
+        return self._driver.run(self._dialogue.metadata(model, Options(version=version)))
 
     def statistics(self, model: str) -> ModelStatistics:
         """The server's counters of a model, all versions together."""
-        self.metadata(model)  # answers an unknown model with a code of its own, as statistics over HTTP do not
-        return parse_statistics(self._transport.statistics(model))
+        return self._driver.run(self._dialogue.statistics(model, DEFAULTS))
 
-    def infer(self, model: str, inputs: Arrays | NDArray[np.generic], outputs: tuple[str, ...] | None = None) -> Arrays:
+    def served(self) -> tuple[ServedVersion, ...]:
+        """Every version of every model that a server has loaded, with its counters."""
+        return self._driver.run(self._dialogue.served(DEFAULTS))
+
+    def infer(
+        self,
+        model: str,
+        inputs: Arrays | NDArray[np.generic],
+        outputs: tuple[str, ...] | None = None,
+        options: Options = DEFAULTS,
+    ) -> Arrays:
         """The outputs by name (all, or those wanted), as read-only arrays.
 
-        `inputs` are arrays by name, or the one array of a model with one input: `[N, ...]`, N at most the model's
-        `max_batch`. Where the model has buckets, a request is padded to the next one, and its answer cut back. Raises
-        SignatureError before anything is sent if they do not fit, else an error of `client.errors`.
+        `inputs` are arrays by name, or the one array of a model with one input: `[N, ...]`. More than the model's
+        `max_batch` are sent as several requests at the same time. Where the model has buckets, a request is padded to
+        the next one, and its answer cut back. Raises SignatureError before anything is sent if they do not fit, else an
+        error of `client.errors`.
         """
-        metadata = self.metadata(model)
-        if isinstance(inputs, np.ndarray):
-            if len(metadata.inputs) != 1:
-                raise metadata.mismatch("one array without a name was given")
-            inputs = {metadata.inputs[0].name: inputs}
-        metadata.check_inputs(inputs)
-        if outputs is None:
-            outputs = tuple(tensor.name for tensor in metadata.outputs)
-        metadata.check_outputs(outputs)
-        padded = pad_to_buckets(inputs, metadata.axes, metadata.buckets)
-        try:
-            answer = self._transport.infer(model, padded, outputs)
-        except UnknownModelError as error:
-            raise self._unknown(model, "", error) from error
-        except RefusedError as error:
-            raise RefusedError(f"the server refused a request for model {model!r}: {error}") from error
-        return cut_back(answer, inputs, metadata.axes, metadata.buckets)
+        return self._driver.run(self._dialogue.infer(model, inputs, outputs, options))
 
-    def _unknown(self, model: str, version: str, error: UnknownModelError) -> UnknownModelError:
-        wanted = f"model {model!r} version {version}" if version else f"model {model!r}"
-        why = str(error).partition("\n")[0]
-        return UnknownModelError(f"the server at {self._address} does not serve {wanted}: {why}")
+    def stream(
+        self,
+        model: str,
+        inputs: Arrays | NDArray[np.generic],
+        outputs: tuple[str, ...] | None = None,
+        options: Options = DEFAULTS,
+    ) -> Iterator[Arrays]:
+        """The answers of a model that gives any number of them, as they come. Over gRPC only; not tried again."""
+        opening = self._dialogue.open_stream(model, inputs, outputs, options)
+        server, call, attempt = self._driver.run(opening)
+        for answer in self._transports[server].stream(call, attempt):
+            yield answer.outputs
+
+    def sequence(self, model: str, options: Options = DEFAULTS) -> InferenceSequence:
+        """A sequence of requests to a model that keeps state between them."""
+        return InferenceSequence(self._driver, SequenceState(self._dialogue, model, options))
+
+
+class InferenceSequence:
+    """Requests that belong together, all to the same server, none sent twice. Made by `InferenceClient.sequence`; one
+    thread at a time. The model forgets a sequence at its last request, or when it has been idle for long."""
+
+    def __init__(self, driver: Driver, state: SequenceState) -> None:
+        self._driver = driver
+        self._state = state
+
+    def infer(
+        self, inputs: Arrays | NDArray[np.generic], outputs: tuple[str, ...] | None = None, last: bool = False
+    ) -> Arrays:
+        """The next request; `last` ends the sequence. Raises SequenceError if an earlier one failed."""
+        return self._driver.run(self._state.infer(inputs, outputs, last))

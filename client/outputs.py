@@ -50,10 +50,17 @@ def answers(outputs: Arrays, metadata: ModelMetadata, top: int = 3) -> tuple[Ans
     return tuple(
         Answer(
             guesses=_guess(classes[i], labels, top) if classes is not None else (),
-            values={name: array[i].tolist() for name, array in outputs.items()},
+            values={name: _plain(array[i]) for name, array in outputs.items()},
         )
         for i in range(samples)
     )
+
+
+def _plain(array: NDArray[np.generic]) -> object:
+    if array.dtype.kind != "O":
+        return array.tolist()
+    texts = np.array(array, object)
+    return np.vectorize(lambda text: text.decode(errors="replace"), otypes=[object])(texts).tolist()
 
 
 def _guess(scores: NDArray[np.generic], labels: tuple[str, ...], top: int) -> tuple[Guess, ...]:

@@ -1,84 +1,121 @@
-"""gRPC: NVIDIA's own client, its errors turned into ours."""
+"""gRPC: one channel, which all threads share, and tritonclient's messages."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any, Final, NoReturn
 
-from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
-from tritonclient.utils import InferenceServerException
+# Before gRPC is imported: without it, a forked child that uses gRPC hangs.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "1")
 
-from client.address import Address
-from client.errors import DeadlineError, RefusedError, UnknownModelError, UnreachableError
-from core.datatypes import BY_NAME
-from core.tensors import Arrays
+import grpc as grpc
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
+
+from client.address import Endpoint
+from client.calls import Answer, Ask, Attempt, Infer
+from client.errors import AnswerError
+from client.forking import gate, renew_after_fork
+from client.settings import Settings
+from client.wire_grpc import (
+    COMPRESSION,
+    answer_of,
+    channel_options,
+    credentials,
+    decode,
+    encode,
+    error_of,
+    message_of,
+    stream_error,
+)
+
+_LEFT_BEHIND: Final[list[grpc.Channel]] = []
 
 
 class GrpcTransport:
     """See `client.transport.Transport`."""
 
-    def __init__(self, address: Address, timeout_s: float) -> None:
-        self._address = address
-        self._timeout_s = timeout_s
-        self._client = InferenceServerClient(str(address))
+    def __init__(self, endpoint: Endpoint, settings: Settings) -> None:
+        self._endpoint = endpoint
+        self._settings = settings
+        self._compression = COMPRESSION[settings.compression]
+        self._connect()
+        renew_after_fork(self)
 
-    def is_ready(self, model: str | None) -> bool:
-        with self._our_errors():
-            if model:
-                return bool(self._client.is_model_ready(model, client_timeout=self._timeout_s))
-            return bool(self._client.is_server_ready(client_timeout=self._timeout_s))
+    def _connect(self) -> None:
+        options = channel_options(self._settings.max_answer_bytes)
+        address, tls = str(self._endpoint.address), self._settings.tls
+        if self._endpoint.tls:
+            if tls and tls.server_name:
+                options.append(("grpc.ssl_target_name_override", tls.server_name))  # type: ignore[arg-type]
+            self._channel = grpc.secure_channel(address, credentials(tls), options)
+        else:
+            self._channel = grpc.insecure_channel(address, options)
+        self._stub: Any = GRPCInferenceServiceStub(self._channel)
 
-    def server(self) -> object:
-        with self._our_errors():
-            return self._client.get_server_metadata(as_json=True, client_timeout=self._timeout_s)
+    def after_fork(self) -> None:
+        """A channel of the child's own. The parent's is kept, since to free it here would hang."""
+        _LEFT_BEHIND.append(self._channel)
+        self._connect()
 
-    def metadata(self, model: str, version: str) -> object:
-        with self._our_errors():
-            return self._client.get_model_metadata(model, version, as_json=True, client_timeout=self._timeout_s)
+    def ask(self, ask: Ask, attempt: Attempt) -> object:
+        """See `Transport.ask`."""
+        method, message = message_of(ask)
+        return answer_of(ask, self._send(method, message, attempt))
 
-    def config(self, model: str, version: str) -> object:
-        with self._our_errors():
-            answer = self._client.get_model_config(model, version, as_json=True, client_timeout=self._timeout_s)
-        return answer["config"]
+    def infer(self, call: Infer, attempt: Attempt) -> Answer:
+        """See `Transport.infer`."""
+        return decode(call, self._send("ModelInfer", encode(call, attempt.timeout_s), attempt))
 
-    def statistics(self, model: str) -> object:
-        with self._our_errors():
-            return self._client.get_inference_statistics(model, as_json=True, client_timeout=self._timeout_s)
-
-    def infer(self, model: str, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:
-        tensors = []
-        for name, array in inputs.items():
-            tensor = InferInput(name, list(array.shape), BY_NAME[array.dtype.name].triton)
-            tensors.append(tensor.set_data_from_numpy(array))
-        wanted = [InferRequestedOutput(name) for name in outputs]
-        with self._our_errors():
-            answer = self._client.infer(model, tensors, outputs=wanted, client_timeout=self._timeout_s)
-            return {name: answer.as_numpy(name) for name in outputs}
+    def stream(self, call: Infer, attempt: Attempt) -> Iterator[Answer]:
+        """See `Transport.stream`."""
+        calling = self._stub.ModelStreamInfer(
+            iter([encode(call, attempt.timeout_s)]),
+            timeout=attempt.timeout_s,
+            metadata=attempt.headers or None,
+            compression=self._compression,
+        )
+        cancelling = attempt.cancellation.calling(calling.cancel) if attempt.cancellation else contextlib.nullcontext()
+        try:
+            with cancelling:
+                for message in calling:
+                    if message.error_message:
+                        raise stream_error(message.error_message)
+                    yield decode(call, message.infer_response, partial=True)
+        except grpc.RpcError as error:
+            self._raise(error, attempt)
+        finally:
+            calling.cancel()
 
     def close(self) -> None:
-        self._client.close()
+        """See `Transport.close`."""
+        self._channel.close()
 
-    @contextmanager
-    def _our_errors(self) -> Generator[None]:
+    def _send(self, method: str, message: Any, attempt: Attempt) -> Any:
+        send = getattr(self._stub, method)
         try:
-            yield
-        except InferenceServerException as error:
-            text, status = error.message(), error.status()
-            if status == "StatusCode.NOT_FOUND":
-                raise UnknownModelError(text) from error
-            if status == "StatusCode.DEADLINE_EXCEEDED":
-                late = f"the server at {self._address} did not answer within {self._timeout_s:g} s"
-                raise DeadlineError(late) from error
-            # A full queue and a server that is not there have the same code; asking again tells them apart.
-            if status == "StatusCode.UNAVAILABLE" and not self._is_live():
-                hint = "is it running, and is this its gRPC port?"
-                raise UnreachableError(f"no server answers at {self._address} ({text}); {hint}") from error
-            raise RefusedError(text) from error
-        except ValueError as error:  # an array whose bytes do not fill its shape
-            raise RefusedError(f"its answer cannot be read: {error}") from error
+            with gate:
+                if attempt.cancellation is None:
+                    return send(
+                        message,
+                        timeout=attempt.timeout_s,
+                        metadata=attempt.headers or None,
+                        compression=self._compression,
+                    )
+                future = send.future(
+                    message, timeout=attempt.timeout_s, metadata=attempt.headers or None, compression=self._compression
+                )
+                with attempt.cancellation.calling(future.cancel):
+                    return future.result()
+        except grpc.FutureCancelledError:
+            assert attempt.cancellation is not None
+            attempt.cancellation.check()
+            raise
+        except grpc.RpcError as error:
+            self._raise(error, attempt)
+        except ValueError as error:  # the channel was closed
+            raise AnswerError(f"the client is closed ({error}); open a new one") from error
 
-    def _is_live(self) -> bool:
-        try:
-            return bool(self._client.is_server_live(client_timeout=self._timeout_s))
-        except InferenceServerException:
-            return False
+    def _raise(self, error: grpc.RpcError, attempt: Attempt) -> NoReturn:
+        raise error_of(error.code(), error.details() or "", self._endpoint, attempt.timeout_s) from error

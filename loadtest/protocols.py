@@ -30,6 +30,8 @@ def run_plans(
     `read_memory` is asked after the last window for the bytes that each model holds, by its Triton name. Leaves in
     `out` the merged `load.json`, which is returned, and `requests.parquet`. Raises GeneratorError if a process fails.
     """
+    for name in ("load.json", "requests.parquet"):
+        (out / name).unlink(missing_ok=True)  # an earlier run's, which must not be taken for this one's if it fails
     total, done, reports = sum(plan.parts for plan in plans), 0, []
     for plan in plans:
 

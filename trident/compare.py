@@ -20,7 +20,7 @@ from core.intervals import Scores, paired_difference, unpaired_ratio
 from core.load_results import LoadReport, ServedAccuracy
 from core.results import Interval, MetricValue
 from core.scenario import Protocol, describe_load
-from loadtest.verdicts import FIGURES, objection, value_of
+from loadtest.verdicts import FIGURES, few_blocks, objection, value_of
 
 Served = Mapping[tuple[str, Protocol], Mapping[int, float]]
 """Variant and protocol -> sample -> its score, of the pass that measures served accuracy."""
@@ -139,8 +139,7 @@ def _ratio(
 ) -> Change:
     """A change from the values of the passes of both runs."""
     one, two = values
-    if min(len(one), len(two)) < 2:
-        reason = reason or "one pass has no interval; use --passes"
+    reason = reason or few_blocks(min(len(one), len(two)))
     ratio, (low, high) = unpaired_ratio(two, one) if not reason else (_mean(two) / _mean(one), (0.0, 0.0))
     interval = None if reason else (low - 1, high - 1)
     return Change(

@@ -20,7 +20,9 @@ COMMANDS: Final = {
     "build": "make, verify and publish the variants of one or more specs",
     "optimize": "search compressions under targets for size, latency and accuracy, and publish the best",
     "serve": "serve a model repository on NVIDIA's Triton, on this machine, until Ctrl-C",
-    "infer": "send .npy, .npz or image files to a served model",
+    "infer": "send arrays, images, JSON or texts to a served model",
+    "status": "show a server, what it has loaded, and how that is doing",
+    "wait": "wait until a server, or some of its models, take requests",
     "loadtest": "load every variant of a model and write the comparison",
     "doctor": "show what INT8 costs in each layer of a built model, and which stay in float",
     "compare": "compare two load tests under the same load, and fail if one got worse",
@@ -39,6 +41,8 @@ EXTRAS: Final = {
     "optimize": ("nncf", "build"),
     "serve": ("pytriton", "serve"),
     "infer": ("tritonclient", "client"),
+    "status": ("tritonclient", "client"),
+    "wait": ("tritonclient", "client"),
     "loadtest": ("locust", "loadtest"),
     "compare": ("pyarrow", "loadtest"),
     "history": ("jinja2", "loadtest"),
@@ -164,11 +168,42 @@ def _serve(parser: argparse.ArgumentParser) -> None:
 
 def _infer(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="the name that the server knows, e.g. fashion_openvino_int8")
-    parser.add_argument("files", type=Path, nargs="+", metavar="FILE", help=".npy, .npz or images (several: a batch)")
-    parser.add_argument("--url", help="host:port; default: 127.0.0.1:8000 for http, 127.0.0.1:8001 for grpc")
-    parser.add_argument("--protocol", choices=("http", "grpc"), default="http", help="default: %(default)s")
-    parser.add_argument("--timeout", type=float, default=30, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="FILE",
+        help=".npy, .npz, .json, - (JSON on standard input), .txt (a sample a line) or images (several: a batch)",
+    )  # fmt: skip
+    parser.add_argument("--text", action="store_true", help="FILE is no file but a text itself (several: a batch)")
+    _connection(parser, timeout_s=30)
+    parser.add_argument("--top", type=_positive, default=3, metavar="N", help="labels to show; default: %(default)s")
     parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write the outputs there as arrays")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _connection(parser, timeout_s=10)
+
+
+def _wait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "models", nargs="*", metavar="MODEL", help="default: the server, with all that it was told to load"
+    )
+    _connection(parser, timeout_s=60)
+
+
+def _connection(parser: argparse.ArgumentParser, timeout_s: float) -> None:
+    """How to reach a server; `trident.connect` makes a client of it."""
+    parser.add_argument(
+        "--url", action="append",
+        help="host:port, or http, https, grpc or grpcs:// before it; several times: any of these servers; "
+        "default: 127.0.0.1:8000 for http, 127.0.0.1:8001 for grpc",
+    )  # fmt: skip
+    parser.add_argument("--protocol", choices=("http", "grpc"), help="default: what --url begins with, else http")
+    parser.add_argument("--timeout", type=float, default=timeout_s, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument("--ca", type=Path, metavar="FILE.pem", help="certificates to trust; default: the system's")
+    parser.add_argument("--cert", type=Path, metavar="FILE.pem", help="this client's own, where the server wants one")
+    parser.add_argument("--key", type=Path, metavar="FILE.pem", help="its key")
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="a bearer token; default: TRIDENT_TOKEN, if set"
+    )
 
 
 def _loadtest(parser: argparse.ArgumentParser) -> None:
@@ -302,6 +337,8 @@ _OPTIONS: Final = {
     "optimize": _optimize,
     "serve": _serve,
     "infer": _infer,
+    "status": _status,
+    "wait": _wait,
     "loadtest": _loadtest,
     "doctor": _doctor,
     "compare": _compare,

@@ -76,6 +76,9 @@ COMPRESSED = {
     "prune_channels": "Channels were removed; what training did not make good of what they contributed is missing.",
     "prune_weights": "Weights were set to zero; what training did not make good of what they contributed is missing.",
     "lottery_ticket": "Most weights were set to zero and the others trained again, from early values: another network.",
+    "low_rank": "Layers were cut down to their strongest combinations of channels; what training did not make good of "
+    "the others is missing.",
+    "cluster_weights": "Each kernel's weights were moved to the nearest of a few values that they share.",
     "finetune": "The network was trained further, and decides otherwise where it learned to.",
 }
 

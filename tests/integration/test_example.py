@@ -158,7 +158,7 @@ def test_a_load_test_compares_with_itself_and_is_kept(folder: Path) -> None:
     found = _trident(folder, "compare", "artifacts/demo", "artifacts/demo", "--fail-on", "accuracy=-0.1pt").stdout
     assert "- `accuracy=-0.1pt` openvino_int8 over gRPC: +0.00 pt, kept" in found
     assert "| `openvino_int8` | HTTP, 8 users | p99 |" in found
-    # A single pass has no interval, and so no verdict on what needs one.
+    # A single pass is too few to tell a change from noise.
     done = _trident(folder, "compare", "artifacts/demo", "artifacts/demo", "--fail-on", "p99=+5%", code=8)
     assert "it cannot be told whether the limits are kept" in done.stderr
     history = _trident(folder, "history").stdout

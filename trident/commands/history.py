@@ -36,11 +36,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _table(history: tuple[Summary, ...]) -> Table:
     """A row a run and variant: p99, throughput and served accuracy."""
-    table = Table(title=f"{history[-1].model}: {len(history)} load tests", title_justify="left")
+    table = Table(
+        title=f"{history[-1].model}: {len(history)} load test{'s' * (len(history) > 1)}", title_justify="left"
+    )
     for name in ("Run", "When", "Scenario", "Variant", "p99 (ms)", "Throughput", "Capacity", "Served accuracy"):
         table.add_column(name, justify="left" if name in ("When", "Scenario", "Variant") else "right", no_wrap=True)
-    for count, summary in enumerate(history, 1):
-        head = (str(count), summary.created_at, summary.scenario.name)
+    for place, summary in enumerate(history, 1):
+        head = (str(place), summary.created_at, summary.scenario.name)
         for variant in variants_of([summary]):
             row = row_of(summary, variant)
             if row is None:

@@ -9,28 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
-from client import InferenceClient
 from client.inputs import load_inputs
+from client.inputs_json import text_array
 from client.outputs import Answer, answers
 from core.errors import UsageError
 from core.files import write_atomically
 from core.tensors import Arrays
+from trident.connect import connect
 from trident.console import result_console
-
-DEFAULT_URLS = {"http": "127.0.0.1:8000", "grpc": "127.0.0.1:8001"}
 
 
 def run(options: argparse.Namespace) -> int:
     """Sends one request; prints an answer for each sample."""
-    if options.timeout <= 0:
-        raise UsageError(f"--timeout {options.timeout} is no time to wait; give seconds above 0")
-    url = options.url or DEFAULT_URLS[options.protocol]
-    with InferenceClient(url, options.protocol, options.timeout) as client:
+    with connect(options) as client:
         metadata = client.metadata(options.model)
-        outputs = client.infer(options.model, load_inputs(options.files, metadata))
+        files = [Path(name) for name in options.inputs]
+        given = text_array(options.inputs, metadata) if options.text else load_inputs(files, metadata)
+        outputs = client.infer(options.model, given)
     if options.output:
         _write(options.output, outputs)
-    found = answers(outputs, metadata)
+    found = answers(outputs, metadata, options.top)
     if options.json:
         print(json.dumps([_plain(answer) for answer in found], indent=2))
         return 0

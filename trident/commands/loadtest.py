@@ -69,6 +69,8 @@ def _make(folder: Path) -> None:
     """Makes the folder of the results before anything is measured. Raises RepositoryError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in ("summary.json", "report.html"):  # an earlier run's
+            (folder / name).unlink(missing_ok=True)
         write_atomically(folder / "plan.json", b"{}\n")
     except OSError as error:
         why = error.strerror or type(error).__name__

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.in_process import points
 from benchmarks.int8 import rewrite
 from benchmarks.int8_minilm import judged
-from benchmarks.int8_variants import points
 from core.comparison import Benchmark
 
 ROOT = Path(__file__).parents[3]

@@ -197,7 +197,17 @@ def test_images_are_mirrored_and_moved_each_by_itself() -> None:
     places = {tuple((new[0] == old[0, 2, 2]).nonzero()[0].tolist()) for new, old in zip(moved, images, strict=True)}
     assert len(places) > 15  # of the 25 there are
     assert moved.shape == images.shape
-    with pytest.raises(StepError, match="mirror and shift are for images"):
+    whole = torch.ones(64, 1, 6, 9)
+    blanked = 1 - varied(Batch(list(range(64)), (whole,), None), Training(cutout=3), generator).inputs[0][:, 0]
+    holes = set()
+    for hole in blanked:
+        rows, columns = hole.amax(1), hole.amax(0)
+        assert torch.equal(hole, rows[:, None] * columns)  # a rectangle, of 3 x 3 unless it reaches over the border
+        assert 2 <= rows.sum() <= 3
+        assert 2 <= columns.sum() <= 3
+        holes.add((*rows.tolist(), *columns.tolist()))
+    assert len(holes) > 20  # of the 54 there are
+    with pytest.raises(StepError, match="mirror, shift and cutout are for images"):
         varied(Batch([0], (torch.zeros(1, 4),), None), Training(shift=1), generator)
 
 

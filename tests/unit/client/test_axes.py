@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import client.inference
 from client.errors import SignatureError
+from client.fake import FakeModel, FakeServer
 from client.inference import InferenceClient
 from client.metadata import ModelMetadata, parse_metadata
 from core.errors import InferenceError
@@ -35,51 +35,38 @@ def _arrays(size: int, mask_size: int | None = None) -> Arrays:
     return {"ids": np.full((2, size), 5, np.int64), "mask": np.ones((2, mask_size or size), np.int64)}
 
 
-class Echo:
-    """A server that answers with its input, and with the sum over the mask: what it was sent is kept in `sent`."""
-
-    def __init__(self, config: dict[str, object]) -> None:
-        self.sent: Arrays = {}
-        self._config = config
-
-    def metadata(self, model: str, version: str) -> object:  # noqa: ARG002
-        return METADATA
-
-    def config(self, model: str, version: str) -> object:  # noqa: ARG002
-        return self._config
-
-    def infer(self, model: str, inputs: Arrays, outputs: tuple[str, ...]) -> Arrays:  # noqa: ARG002
-        self.sent = inputs
-        answer = {"tokens": inputs["ids"], "total": (inputs["ids"] * inputs["mask"]).sum(1, keepdims=True)}
-        return {name: answer[name] for name in outputs}
+def _echo(inputs: Arrays) -> Arrays:
+    """The input, and the sum over the mask."""
+    return {"tokens": inputs["ids"], "total": (inputs["ids"] * inputs["mask"]).sum(1, keepdims=True)}
 
 
-def _client(monkeypatch: pytest.MonkeyPatch, config: dict[str, object]) -> tuple[InferenceClient, Echo]:
-    echo = Echo(config)
-    monkeypatch.setattr(client.inference, "open_transport", lambda *_: echo)
-    return InferenceClient("127.0.0.1:8000"), echo
+def _client(buckets: str = BUCKETS) -> tuple[InferenceClient, FakeServer]:
+    ids, total = ("int64", (-1,)), ("int64", (1,))
+    parameters = {"trident.axes": AXES, "trident.buckets": buckets}
+    model = FakeModel(_echo, {"ids": ids, "mask": ids}, {"tokens": ids, "total": total}, 4, parameters)
+    fake = FakeServer({"text": model})
+    return InferenceClient(transports=[fake]), fake
 
 
 @pytest.mark.parametrize(("size", "bucket"), [(2, 4), (4, 4), (5, 8), (9, 16), (16, 16)])
-def test_a_request_is_padded_to_the_next_bucket_and_its_answer_cut_back(
-    monkeypatch: pytest.MonkeyPatch, size: int, bucket: int
-) -> None:
-    asking, echo = _client(monkeypatch, _config())
+def test_a_request_is_padded_to_the_next_bucket_and_its_answer_cut_back(size: int, bucket: int) -> None:
+    asking, fake = _client()
     given = _arrays(size)
     answer = asking.infer("text", given)
-    assert echo.sent["ids"].shape == echo.sent["mask"].shape == (2, bucket)
-    assert (echo.sent["ids"][:, size:] == 9).all()
-    assert (echo.sent["mask"][:, size:] == 0).all()
-    assert echo.sent["ids"].dtype == np.int64
+    sent = fake.sent[0][0].inputs
+    assert sent["ids"].shape == sent["mask"].shape == (2, bucket)
+    assert (sent["ids"][:, size:] == 9).all()
+    assert (sent["mask"][:, size:] == 0).all()
+    assert sent["ids"].dtype == np.int64
     assert (answer["tokens"] == given["ids"]).all()
     assert (answer["total"] == 5 * size).all()
     assert given["ids"].shape == (2, size)
 
 
-def test_without_buckets_nothing_is_padded(monkeypatch: pytest.MonkeyPatch) -> None:
-    asking, echo = _client(monkeypatch, _config(buckets="{}"))
+def test_without_buckets_nothing_is_padded() -> None:
+    asking, fake = _client(buckets="{}")
     asking.infer("text", given := _arrays(5))
-    assert echo.sent["ids"] is given["ids"]
+    assert fake.sent[0][0].inputs["ids"] is given["ids"]
 
 
 @pytest.mark.parametrize(
@@ -90,14 +77,12 @@ def test_without_buckets_nothing_is_padded(monkeypatch: pytest.MonkeyPatch) -> N
         (_arrays(5, 7), "axis S must have one size in all arrays, and is 5 in 'ids', 7 in 'mask'"),
     ],
 )
-def test_a_size_out_of_range_is_refused_with_the_range(
-    monkeypatch: pytest.MonkeyPatch, arrays: Arrays, but: str
-) -> None:
-    asking, echo = _client(monkeypatch, _config())
+def test_a_size_out_of_range_is_refused_with_the_range(arrays: Arrays, but: str) -> None:
+    asking, fake = _client()
     with pytest.raises(SignatureError) as caught:
         asking.infer("text", arrays)
     assert str(caught.value).endswith(f"; {but}")
-    assert echo.sent == {}
+    assert fake.sent == []
 
 
 @pytest.mark.parametrize("bad", ["[1]", '{"S": {"min": 1}}', "no json"])

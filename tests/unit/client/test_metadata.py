@@ -69,8 +69,8 @@ def test_a_model_without_batch_axis_keeps_all_its_dims() -> None:
 
 
 def test_a_data_type_that_we_do_not_carry_is_one_sentence() -> None:
-    tensor = {"name": "text", "datatype": "BYTES", "shape": [-1, 1]}
-    with pytest.raises(InferenceError, match=r"^model 'digits' cannot be used from here: data type BYTES is not supp"):
+    tensor = {"name": "half", "datatype": "BF16", "shape": [-1, 1]}
+    with pytest.raises(InferenceError, match=r"^model 'digits' cannot be used from here: data type BF16 is not supp"):
         parse_metadata(HTTP_METADATA | {"inputs": [tensor]}, HTTP_CONFIG)
 
 

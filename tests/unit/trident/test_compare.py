@@ -88,7 +88,8 @@ def test_a_limit_is_broken_only_by_what_is_surely_a_change(factor: float, limit:
 def test_what_cannot_be_judged_keeps_no_limit() -> None:
     failed = tuple(w.model_copy(update={"failures": 1}) for w in BEFORE.windows)
     assert outcomes(BEFORE.model_copy(update={"windows": failed}), "p99=+50%") == ["undecided"]
-    assert outcomes(report([500]), "p50=+50%") == ["undecided"]
+    assert outcomes(report([500] * 5), "p50=+50%") == ["undecided"]
+    assert changed(report([500] * 5))["p50"].reason == "5 passes are too few, 6 are needed"
     with pytest.raises(UsageError, match="capacity=-5%: nothing of the kind was measured under scenario 'levels'"):
         outcomes(BEFORE, "capacity=-5%")
 
@@ -100,7 +101,9 @@ def test_capacities_compare_by_their_passes() -> None:
         )
         return BEFORE.model_copy(update={"scenario": SCENARIOS["capacity"], "capacity": tuple(rows)})
 
-    found = compare(searched(100, 101, 102), searched(80, 81, 82), (SCORES, SCORES), [parse_limit("capacity=-5%")])
+    found = compare(
+        searched(*range(100, 106)), searched(*range(80, 86)), (SCORES, SCORES), [parse_limit("capacity=-5%")]
+    )
     assert [check.outcome for check in found.checks] == ["broken"]
     assert {change.figure for change in found.changes} == {"capacity", "accuracy"}
 

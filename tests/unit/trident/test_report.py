@@ -64,6 +64,9 @@ def test_each_cause_of_error_is_said_once_and_only_where_it_is_one() -> None:
     assert small.startswith("Channels were removed; ")
     assert "trained further" in small
     assert "order of additions" not in small
+    thin = why("thin_onnx_fp32", ("low_rank", "cluster_weights", "export_onnx"))
+    assert "strongest combinations" in thin
+    assert "nearest of a few values" in thin
     assert why("small_openvino_int8", ("prune_channels",)).endswith(int8)
     assert why("onnx_int8_mixed").startswith(why("onnx_int8_static"))
     assert why("openvino_int8_mixed").startswith(int8)

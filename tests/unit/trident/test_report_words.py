@@ -49,6 +49,16 @@ def test_the_table_holds_each_figure_under_its_name() -> None:
     }  # fmt: skip
 
 
+def test_what_shared_weights_would_take_is_shown_and_explained_only_where_there_are_some() -> None:
+    build, load, summary = report_data()
+    rows = [row.model_copy(update={"shared_bytes": 60_000}) for row in summary.rows[:1]]
+    html = render(build, load, summary.model_copy(update={"rows": (*rows, *summary.rows[1:])}))
+    sizes = [name for name, _ in CELLS].index("Size (MB)")
+    assert _cells(html)[summary.rows[0].variant][1][sizes].endswith(" (0.06 shared)")
+    assert "Shared: what a network whose weights share values would take" in html
+    assert "Shared: what a network" not in render(build, load, summary)
+
+
 def test_only_what_is_not_published_is_greyed_and_it_has_its_reason() -> None:
     html = render(*report_data())
     rows = _cells(html)

@@ -7,6 +7,7 @@ from core.load_results import LoadReport, LoadWindow, ServedAccuracy
 from core.results import BuildRow, Gate, GraphFacts, MetricValue, ModelBuild, Timing, Verdict
 from loadtest.scenarios import SCENARIOS
 from tests.support.report_data import MACHINE
+from trident.commands.build import build_table
 from trident.summary import caveats, left_out, summarize, summary_table
 
 METRIC = MetricValue(name="top1", value=0.9, ci95=(0.88, 0.92), samples=2000)
@@ -84,6 +85,16 @@ def test_what_the_build_and_the_server_know_is_taken_over() -> None:
     assert (first.sparsity, first.flops, first.sqnr_db, first.resident_bytes) == (0.25, 1234, 31.5, 5_000_000)
     assert (second.sparsity, second.flops, second.sqnr_db, second.resident_bytes) == (None,) * 4
     assert (first.throughput_gain, second.throughput_gain) == (1.0, 2.0)
+
+
+def test_what_shared_weights_would_take_stands_beside_the_size() -> None:
+    row = ROWS[0].model_copy(update={"size_bytes": 1_200_000, "shared_bytes": 300_000})
+    build = BUILD.model_copy(update={"rows": (row, ROWS[1])})
+    found = summarize(build, load(WINDOWS), "now")
+    assert found.rows[0].shared_bytes == 300_000
+    for table in (summary_table(found), build_table(build)):
+        sizes = next(list(column.cells) for column in table.columns if column.header == "Size (MB)")
+        assert sizes == ["1.20 (0.30 shared)", "-"]
 
 
 def test_a_variant_without_grpc_has_no_figures_for_it() -> None:

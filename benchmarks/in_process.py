@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from builder.recipes import RECIPES
+from builder.recipes import recipe_of
 from builder.runtimes import Predictor, predictor
 from builder.source import source_artifact
 from builder.spec import ModelSpec
@@ -20,10 +21,13 @@ from builder.verify import predict_all
 from core.comparison import Claim
 from core.intervals import steady
 from core.machine import cores
+from core.results import Timing
 from core.tensors import Arrays
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 BUDGET: Final = 0.5  # points of the metric that INT8 may lose
+Loaded = Mapping[str, Predictor]
+"""Predictors by the name of their variant."""
 ATTEMPTS: Final = 3  # to time a pair on a machine that is busy now and then
 
 
@@ -36,13 +40,21 @@ class InProcess:
     answers: dict[str, Arrays]
 
 
-def write_spec(name: str, variants: tuple[str, ...], folder: Path) -> Path:
-    """The example's spec with these variants, in a folder of its own."""
+def write_spec(
+    name: str, variants: tuple[str, ...], folder: Path, compress: Mapping[str, list[dict[str, Any]]] | None = None
+) -> Path:
+    """The example's spec with these variants, in a folder of its own; with `compress`, with these compressions too."""
     source = EXAMPLES / name
     content: dict[str, Any] = yaml.safe_load((source / "model.yaml").read_text())
     content["variants"] = list(variants)
     content["checkpoint"] = {part: str(source / file) for part, file in content["checkpoint"].items()}
-    content["data"] |= {part: str(source / content["data"][part]) for part in ("calibration", "evaluation")}
+    files = ("calibration", "evaluation", "training")
+    content["data"] |= {part: str(source / file) for part, file in content["data"].items() if part in files}
+    if compress is not None:
+        content["compress"] = dict(compress)
+    for technique in (part for parts in content.get("compress", {}).values() for part in parts):
+        if "student" in technique:
+            technique["student"] = str(source / technique["student"])
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content))
     return path
@@ -53,7 +65,7 @@ def in_process(spec: ModelSpec, variants: tuple[str, ...], cache: Path, inputs: 
     source = source_artifact(spec, cache)
     loaded = {}
     for variant in variants:
-        steps = RECIPES[variant].steps_from(source.format)
+        steps = recipe_of(spec, variant).steps_from(source.format)
         assert steps is not None, variant
         loaded[variant] = predictor(run_recipe(steps, source, cache), cores())
     asked = {"original": predictor(source, cores())} | {name: loaded[name] for name in variants if "int8" in name}
@@ -79,22 +91,26 @@ def points(name: str, loss: tuple[float, float, float], unit: str, target: float
     )  # fmt: skip
 
 
-def quickest(found: InProcess, variants: tuple[str, ...], inputs: Arrays, batch: int) -> str:
+def quickest(loaded: Loaded, variants: tuple[str, ...], inputs: Arrays, batch: int) -> str:
     """Which of these variants is."""
-    base = found.loaded[variants[0]]
-    return max(variants, key=lambda name: time_pair(base, found.loaded[name], inputs, batch).speedup)
+    base = loaded[variants[0]]
+    return max(variants, key=lambda name: time_pair(base, loaded[name], inputs, batch).speedup)
+
+
+def timed(loaded: Loaded, base: str, variant: str, inputs: Arrays, batch: int) -> Timing:
+    """`variant` beside `base`. Raises SystemExit if the machine stays too busy for it to be believed."""
+    for _ in range(ATTEMPTS):
+        timing = time_pair(loaded[base], loaded[variant], inputs, batch)
+        if not timing.disturbed and steady(timing.speedup_ci95):
+            return timing
+    raise SystemExit(f"{variant} over {base} is not steady ({timing}): run this on a quiet machine")
 
 
 def faster(
-    name: str, found: InProcess, base: str, variant: str, inputs: Arrays, batch: int, target: float | None
+    name: str, loaded: Loaded, base: str, variant: str, inputs: Arrays, batch: int, target: float | None
 ) -> Claim:
-    """How much quicker than `base`. Raises SystemExit if the machine stays too busy for it to be believed."""
-    for _ in range(ATTEMPTS):
-        timing = time_pair(found.loaded[base], found.loaded[variant], inputs, batch)
-        if not timing.disturbed and steady(timing.speedup_ci95):
-            break
-    else:
-        raise SystemExit(f"{name} is not steady ({timing}): run this on a quiet machine")
+    """How much quicker than `base`. Raises SystemExit as `timed` does."""
+    timing = timed(loaded, base, variant, inputs, batch)
     low, high = timing.speedup_ci95
     return Claim(
         id=name, value=timing.speedup, ci95=(low, high), target=target, better="higher",
