@@ -194,6 +194,13 @@ class Distillation(Technique):
     temperature: Annotated[
         float, Field(gt=0, description="of `scores`: the higher, the more the unlikely classes tell")
     ] = 4.0
+    ask: Annotated[
+        Literal["each", "once"],
+        Field(
+            description="`each`: the teachers see every image as the student does, in each epoch; `once`: as it is in "
+            "the file, and mirrored, before the training, which is then as fast as one without teachers"
+        ),
+    ] = "each"
     answers: Annotated[
         dict[str, AnswerKind],
         Field(
@@ -205,9 +212,13 @@ class Distillation(Technique):
     train: Annotated[Training, Field(description="how the student is trained")] = Training()
 
     @model_validator(mode="after")
-    def _student_begins(self) -> Distillation:
+    def _possible(self) -> Distillation:
         if self.init and not self.student:
             raise ValueError("init has weights for `student`, and none is given; without one training goes on")
+        if self.ask == "once" and any(teacher.hints for teacher in self.teachers):
+            raise ValueError(
+                "hints are given by the teacher's layers in each epoch: leave out `ask: once`, or the hints"
+            )
         return self
 
 

@@ -1,31 +1,23 @@
-"""Teachers: loaded, found to answer as the student does, and asked."""
+"""Who teaches: networks loaded, and found to take and to answer what the student does."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from builder.answers import ANSWERS, Answer
 from builder.errors import StepError
 from builder.example_inputs import example_inputs
 from builder.factory import call_factory, factory_file
 from builder.losses import outputs_of
 from builder.source import checkpoint_files, fill, load_torch
 from builder.spec_file import load_spec
-from builder.training_data import Batch, TrainingData, batches
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
     from builder.spec import ModelSpec
-    from builder.spec_compress import Distillation
-    from builder.spec_distill import AnswerKind, Teacher
-
-ROOM: Final = 2**28  # numbers of remembered answers: a gigabyte
-ASKED: Final = 256  # samples a batch
+    from builder.spec_distill import Teacher
 
 
 def teacher_files(teacher: Teacher) -> list[Path]:
@@ -83,91 +75,3 @@ def _shapes(spec: ModelSpec, network: nn.Module, who: str) -> list[list[int]]:
 
 def _shown(shapes: list[list[int]]) -> str:
     return " and ".join(map(str, shapes))
-
-
-def answers_of(spec: ModelSpec, settings: Distillation) -> list[Answer | None]:
-    """What each output is, in the spec's order; None for those that are no floating point, of which nothing is learned.
-
-    Raises StepError if the settings name an output that the spec has not, or nothing can be learned.
-    """
-    names = [tensor.name for tensor in spec.outputs]
-    for name in settings.answers:
-        if name not in names:
-            close = difflib.get_close_matches(name, names, 1)
-            hint = f"did you mean {close[0]!r}?" if close else f"its outputs are {', '.join(names)}"
-            raise StepError(f"{spec.name} has no output {name!r} for `answers`; {hint}")
-    judged: AnswerKind = "scores" if spec.metric.function.labels == "class" else "numbers"
-    found: list[Answer | None] = []
-    for tensor in spec.outputs:
-        kind = settings.answers.get(tensor.name, judged if tensor.name == spec.metric.output else "numbers")
-        found.append(ANSWERS[kind] if tensor.dtype.startswith("float") else None)
-    if not any(found):
-        raise StepError(f"{spec.name} has no output in floating point, so there is nothing to learn from a teacher")
-    return found
-
-
-@dataclass(frozen=True)
-class Teachers:
-    """Networks in evaluation mode, their weights in the mean, what each output is, and the temperature."""
-
-    networks: tuple[nn.Module, ...]
-    weights: tuple[float, ...]
-    kinds: tuple[Answer | None, ...]
-    temperature: float
-
-    def ask(self, inputs: tuple[Tensor, ...]) -> list[Tensor]:
-        """The mean of what they say of each output that is learned from, each `[n, values]`."""
-        import torch
-
-        total = sum(self.weights)
-        means: list[Tensor] = []
-        for network, weight in zip(self.networks, self.weights, strict=True):
-            with torch.no_grad():
-                outputs = outputs_of(network.to(inputs[0].device)(*inputs))
-                said = [
-                    kind.said(output.flatten(1).float(), self.temperature) * (weight / total)
-                    for kind, output in zip(self.kinds, outputs, strict=True)
-                    if kind
-                ]
-            means = [mean + more for mean, more in zip(means, said, strict=True)] if means else said
-        return means
-
-    def loss(self, outputs: list[Tensor], said: list[Tensor]) -> Tensor:
-        """How far the student's outputs lie from what they said, summed over the outputs, `[]`."""
-        import torch
-
-        mine = [(kind, output) for kind, output in zip(self.kinds, outputs, strict=True) if kind]
-        losses = [
-            kind.loss(output.flatten(1).float(), wanted, self.temperature)
-            for (kind, output), wanted in zip(mine, said, strict=True)
-        ]
-        return torch.stack(losses).sum()
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """What teachers said of samples that are never varied, so that each is asked about once: a table `[N, values]` for
-    each output, and the rows that are filled."""
-
-    tables: tuple[Tensor, ...] = ()
-    rows: frozenset[int] = frozenset()
-
-    @classmethod
-    def of(cls, teachers: Teachers, data: TrainingData, rows: tuple[int, ...], device: str) -> Remembered:
-        """Asks about these rows; about none if the answers would take too much room."""
-        import torch
-
-        tables: tuple[Tensor, ...] = ()
-        for part in batches(rows, ASKED):
-            said = teachers.ask(data.batch(part, device).inputs)
-            if not tables and len(data.inputs[0]) * sum(value[0].numel() for value in said) > ROOM:
-                return cls()
-            tables = tables or tuple(torch.zeros(len(data.inputs[0]), *value.shape[1:]) for value in said)
-            for table, value in zip(tables, said, strict=True):
-                table[part] = value.cpu()
-        return cls(tables, frozenset(rows))
-
-    def recall(self, batch: Batch) -> list[Tensor] | None:
-        """What was said of a batch; None if it was not asked about."""
-        device = batch.inputs[0].device
-        return [table[batch.rows].to(device) for table in self.tables] if self.rows.issuperset(batch.rows) else None

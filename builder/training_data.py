@@ -22,11 +22,13 @@ FEWEST = 10  # samples
 
 
 class Batch(NamedTuple):
-    """Some samples: their rows in the file, the network's arguments `[n, ...]`, labels `[n]` where they were read."""
+    """Some samples: their rows in the file, the network's arguments `[n, ...]`, labels `[n]` where they were read, and
+    which were mirrored, `[n]` bool, if any may have been."""
 
     rows: list[int]
     inputs: tuple[Tensor, ...]
     labels: Tensor | None
+    mirrored: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ def varied(batch: Batch, training: Training, generator: Generator) -> Batch:
 
     if not training.varies:
         return batch
+    mirrored = torch.rand(len(batch.rows), generator=generator) < 0.5 if training.mirror else None
 
     def vary(images: Tensor) -> Tensor:
         if images.dim() != 4:
@@ -92,9 +95,8 @@ def varied(batch: Batch, training: Training, generator: Generator) -> Batch:
                 "mirror, shift and cutout are for images [C, H, W]; leave them out of this training's settings"
             )
         count, _, height, width = images.shape
-        if training.mirror:
-            turned = torch.rand(count, generator=generator).to(images.device) < 0.5
-            images = torch.where(turned.view(-1, 1, 1, 1), images.flip(-1), images)
+        if mirrored is not None:
+            images = torch.where(mirrored.to(images.device).view(-1, 1, 1, 1), images.flip(-1), images)
         if training.shift:
             by = training.shift
             down, right = (torch.randint(0, 2 * by + 1, (count, 1), generator=generator) for _ in range(2))
@@ -109,7 +111,7 @@ def varied(batch: Batch, training: Training, generator: Generator) -> Batch:
             images = images.masked_fill(hole.to(images.device), 0.0)
         return images
 
-    return batch._replace(inputs=tuple(vary(value) for value in batch.inputs))
+    return batch._replace(inputs=tuple(vary(value) for value in batch.inputs), mirrored=mirrored)
 
 
 def _within(size: int, side: int, count: int, generator: Generator) -> Tensor:

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.errors import AnswerError
-from core.datatypes import BY_NAME, DataType, from_triton
+from core.datatypes import DATA_TYPES, DataType, from_triton
 
 BYTES: Final = DataType("object", "BYTES", 8)
+_WIRE_NAMES: Final = {row.numpy: row.triton for row in DATA_TYPES}
 _TEXT_KINDS: Final = "OSU"  # numpy's arrays of objects, bytes and texts
 
 
@@ -25,8 +26,8 @@ def fits_type(array: NDArray[np.generic], datatype: DataType) -> bool:
 
 
 def wire_name(array: NDArray[np.generic]) -> str:
-    """What the protocol calls an array's data type."""
-    return BYTES.triton if array.dtype.kind in _TEXT_KINDS else BY_NAME[array.dtype.name].triton
+    """What the protocol calls the data type of an array that fits some input."""
+    return _WIRE_NAMES.get(array.dtype, BYTES.triton)
 
 
 def to_wire(array: NDArray[np.generic]) -> bytes | memoryview:

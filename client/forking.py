@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import weakref
 from types import TracebackType
 from typing import Final, Protocol
 
 _DRAIN_S: Final = 5.0
+_POLL_S: Final = 0.001
 
 
 class Inherited(Protocol):
@@ -36,36 +38,37 @@ class _Gate:
 
     def renew(self) -> None:
         """Nobody is inside: how a forked child begins, whose parent's threads may have held the lock."""
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
         self._calls = 0
         self._forking = False
 
     def __enter__(self) -> None:
         """While inside, no fork happens, unless it waited too long."""
-        with self._condition:
-            while self._forking:
-                self._condition.wait(_DRAIN_S)
-            self._calls += 1
+        while True:
+            with self._lock:
+                if not self._forking:
+                    self._calls += 1
+                    return
+            time.sleep(_POLL_S)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._condition:
+        with self._lock:
             self._calls -= 1
-            if not self._calls:
-                self._condition.notify_all()
 
     def close(self) -> None:
         """Before a fork."""
-        with self._condition:
+        with self._lock:
             self._forking = True
-            self._condition.wait_for(lambda: self._calls == 0, _DRAIN_S)
+        until_s = time.monotonic() + _DRAIN_S
+        while self._calls and time.monotonic() < until_s:
+            time.sleep(_POLL_S)
 
     def open(self) -> None:
         """After it, in the parent."""
-        with self._condition:
+        with self._lock:
             self._forking = False
-            self._condition.notify_all()
 
 
 gate = _Gate()

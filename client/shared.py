@@ -22,7 +22,7 @@ import numpy as np
 
 from client.calls import Answer, Ask, Attempt, Infer, Place, Region
 from client.errors import AnswerError, RefusedError, UnsupportedError
-from client.forking import renew_after_fork
+from client.forking import gate, renew_after_fork
 from client.servers import Server
 from client.steps import Flow, Send
 from core.errors import InferenceError
@@ -108,7 +108,8 @@ class Regions:
         if found is not None:
             return found, False
         name = f"{_PREFIX}_{_owner(os.getpid())}_{secrets.token_hex(4)}"
-        memory = SharedMemory(name, create=True, size=max(4096, 1 << (size - 1).bit_length()))
+        with gate:  # a child forked meanwhile would inherit a held lock of multiprocessing's
+            memory = SharedMemory(name, create=True, size=max(4096, 1 << (size - 1).bit_length()))
         try:
             region = Region(name, f"/{name}", memory.size)
             yield Send(server.index, Ask("register", region=region), attempt)
@@ -116,7 +117,8 @@ class Regions:
             hint = "the server must run on this machine and allow it (--allow-client-shm), else leave it off"
             raise UnsupportedError(f"the server does not take shared memory: {error}; {hint}") from error
         finally:
-            memory.unlink()
+            with gate:
+                memory.unlink()
         return Held(region, memory), True
 
     def _unregister_lost(self, server: Server, attempt: Attempt) -> Flow[None]:

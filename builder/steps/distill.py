@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from builder.artifact import Artifact, Format
+from builder.asking import Remembered, Teachers, answers_of
 from builder.edits import Edits, Student
 from builder.example_inputs import example_inputs
 from builder.factory import call_factory, factory_file
@@ -16,7 +17,7 @@ from builder.losses import BatchLoss, task_loss
 from builder.source import edits_of, fill, load_torch, save_torch
 from builder.spec_compress import Distillation
 from builder.step import Step, resume_folder
-from builder.teachers import Remembered, Teachers, answers_of, check_alike, load_teacher, teacher_files
+from builder.teachers import check_alike, load_teacher, teacher_files
 from builder.training_data import Batch, TrainingData, load_training
 
 if TYPE_CHECKING:
@@ -97,9 +98,10 @@ class Distill(Step):
         known = Remembered()
         if teachers.networks and not compared:
             device = device_of(settings.train)
-            same = (*data.held, *(() if settings.train.varies else data.used))  # in each epoch
+            varies = settings.train.shift or settings.train.cutout  # a mirrored image is asked about like another one
+            rows = data.held if varies and settings.ask == "each" else (*data.held, *data.used)
             with precision(settings.train, device):
-                known = Remembered.of(teachers, data, same, device)
+                known = Remembered.of(teachers, data, rows, settings.train.mirror and rows != data.held, device)
 
         def loss(outputs: list[Tensor], batch: Batch) -> Tensor:
             losses = [(1 - settings.alpha) * labels(outputs, batch)] if settings.alpha < 1 else []

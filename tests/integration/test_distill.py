@@ -17,21 +17,24 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from builder import finetune
+from builder.answers import ANSWERS
 from builder.artifact import Artifact
+from builder.asking import Remembered, Teachers
 from builder.build import BuildOptions, Listener, build
 from builder.edits import RemoveChannels, Student, read_edits
 from builder.errors import CheckpointError, DataError, SpecError, StepError
 from builder.recipes import recipe_of
 from builder.source import load_torch, source_artifact
 from builder.spec import ModelSpec
-from builder.spec_compress import ChannelPruning, Distillation, WeightPruning
+from builder.spec_compress import ChannelPruning, Distillation, Training, WeightPruning
 from builder.spec_distill import Teacher
 from builder.spec_file import load_spec
 from builder.step import Step, run_recipe, step_key
 from builder.steps.distill import Distill
 from builder.steps.prune_channels import PruneChannels
 from builder.steps.prune_weights import PruneWeights
-from builder.teachers import Teachers, load_teacher
+from builder.teachers import load_teacher
+from builder.training_data import load_training, varied
 from builder.training_state import TrainingState, save
 from tests.support.quadrants import quadrants, samples
 from tests.support.tiny import onnx_spec
@@ -237,13 +240,32 @@ def test_a_teacher_is_asked_once_about_what_does_not_change(
 
     ask = Teachers.ask
     monkeypatch.setattr(Teachers, "ask", note)
-    found = {}
-    for shift in (0, 1):
+    counts = {
+        ("each", 0, False): 600,
+        ("each", 0, True): 2 * 600,
+        ("each", 1, True): 60 + 3 * 540,
+        ("once", 1, True): 2 * 600,
+    }
+    for (how, shift, mirror), count in counts.items():
         asked.clear()
-        train = {"epochs": 3, "batch": 50, "shift": shift}
-        made(spec, tmp_path, distill(student=student(spec), train=train))
-        found[shift] = sum(asked)
-    assert found == {0: 600, 1: 60 + 3 * 540}
+        train = {"epochs": 3, "batch": 50, "shift": shift, "mirror": mirror}
+        made(spec, tmp_path, distill(student=student(spec), ask=how, train=train))
+        assert sum(asked) == count, (how, shift, mirror)
+
+
+def test_what_is_remembered_is_what_would_be_said(spec: ModelSpec) -> None:
+    """Of the image, or of the mirrored one, whatever the order of the rows."""
+    teachers = Teachers((load_torch(spec),), (1.0,), (ANSWERS["scores"],), 2.0)
+    training = Training(mirror=True)
+    data = load_training(spec, training)
+    known = Remembered.of(teachers, data, data.used, True, "cpu")
+    batch = varied(data.batch(list(data.used[5:40:3])), training, torch.Generator().manual_seed(0))
+    assert batch.mirrored is not None
+    assert 0 < batch.mirrored.sum() < len(batch.rows)
+    recalled = known.recall(batch)
+    assert recalled is not None
+    assert torch.allclose(recalled[0], teachers.ask(batch.inputs)[0], atol=1e-6)
+    assert known.recall(data.batch(list(data.held))) is None
 
 
 def test_what_decides_the_answers_decides_the_key(tmp_path: Path) -> None:
@@ -330,6 +352,10 @@ def test_no_training_data(tmp_path: Path) -> None:
         (
             [{"step": "distill", "teachers": [{"state_dict": "a", "factory": "a.py:b", "spec": "c.yaml"}]}],
             "a teacher is a state_dict with its factory, or a spec, not both",
+        ),
+        (
+            [{"step": "distill", "ask": "once", "teachers": [{"hints": [{"match": "hidden", "layers": {"a": "b"}}]}]}],
+            "hints are given by the teacher's layers in each epoch: leave out `ask: once`, or the hints",
         ),
         ([{"step": "distill", "techer": []}], r"compress\.kd\[0\]\.techer: unknown field; did you mean 'teachers'\?"),
         ([{"step": "distill", "answers": {"scores": "score"}}], "'score' is not known: .*; did you mean 'scores'"),

@@ -7,7 +7,8 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
@@ -15,13 +16,18 @@ import numpy as np
 import pytest
 
 from lint.run import RULES
+from server.arguments import Launch, arguments
+from server.assemble import assembled, environment
 from server.errors import AnswerError, NoAnswerError
-from server.options import ServeOptions
+from server.locate import find
+from server.ports import reserve
 from server.probe import Probe
-from server.supervisor import Server
+from server.process import ServerProcess
+from server.regions import leased_prefix
+from server.stubs import find_stubs
 from tests.integration.server_fixtures import wait_for
 from tests.support.lint_faults import FAULTS, Fault
-from tests.support.lint_repositories import GOOD, PYTHON_CONFIG, SIDE_BY_SIDE, TWO_STEPS, Make, good_onnx, write
+from tests.support.lint_repositories import GOOD, PYTHON_CONFIG, SIDE_BY_SIDE, TWO_STEPS, Make, write
 
 WORDS = [(fault, RULES[fault.code].server_says if fault.says is None else fault.says) for fault in FAULTS]
 REFUSED = [(fault, words) for fault, words in WORDS if words]
@@ -50,25 +56,23 @@ class TritonPythonModel:
 
 @dataclass(frozen=True)
 class Host:
-    """A running server whose repository can be exchanged for another."""
+    """A server that nobody watches over, with a repository that can be exchanged for another."""
 
     repository: Path
-    server: Server
-
-    @property
-    def probe(self) -> Probe:
-        """Requests with the key for loading models."""
-        assert self.server._life is not None
-        return self.server._life.probe
+    log: Path
+    prefix: str
+    probe: Probe
+    process: ServerProcess
 
     def put(self, make: Make) -> None:
         """Puts a repository in the place of the present one. The server forgets the models of that, for one that it
         cannot read again it would judge by the last time."""
-        for name in {row.name for row in self.probe.index()} - {"keeper"}:
+        for name in {row.name for row in self.probe.index()}:
             self.probe.unload(name)
-        for model in self.repository.iterdir():
-            if model.name != "keeper":
-                shutil.rmtree(model)
+        # The server goes on unloading after its answer, and was seen to crash when the name is loaded again meanwhile.
+        wait_for(lambda: not find_stubs(self.prefix), "all stubs have ended")
+        shutil.rmtree(self.repository)
+        self.repository.mkdir()
         make(self.repository)
         for path in self.repository.rglob("*"):
             if path.exists():
@@ -77,22 +81,38 @@ class Host:
     def refusal(self, fault: Fault) -> str:
         """What it answers when the model is to be loaded, and what it logs meanwhile."""
         self.put(fault.make)
-        seen = len(self.server.log.read_bytes())
+        seen = len(self.log.read_bytes())
         with pytest.raises(AnswerError) as caught:
             self.probe.load(fault.model, 60)
-        return f"{caught.value}\n{self.server.log.read_bytes()[seen:].decode(errors='replace')}"
+        return f"{caught.value}\n{self.log.read_bytes()[seen:].decode(errors='replace')}"
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Host]:
+    """A server of its own. The supervisor's would be restarted, and knows only the models that it has loaded."""
+    repository, log, installation = folder / "repository", folder / "triton.log", find()
+    repository.mkdir()
+    with leased_prefix() as prefix, assembled(installation, repository, prefix) as assembly:
+        ports = reserve("127.0.0.1", (0, 0, 0))
+        launch = Launch(
+            assembly.repository, assembly.backends, "127.0.0.1", *ports, exit_timeout_s=8, control_key="key",
+            shm_prefix=prefix,
+        )  # fmt: skip
+        command = [str(installation.binary), *arguments(launch, installation.version)]
+        process = ServerProcess(command, environment(installation, os.environ), assembly.root, log)
+        try:
+            probe = Probe("127.0.0.1", ports[0], "key", timeout_s=30)
+            wait_for(probe.live, "the server is up", deadline_s=60)
+            yield Host(repository, log, prefix, probe, process)
+        finally:
+            process.kill()
 
 
 @pytest.fixture(scope="module")
 def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
-    """One server for all."""
-    folder = tmp_path_factory.mktemp("lint")
-    repository = folder / "repository"
-    good_onnx(repository).rename(repository / "keeper")
-    path = repository / "keeper" / "config.pbtxt"
-    path.write_text(path.read_text().replace('"m"', '"keeper"'))
-    with Server(ServeOptions(repository, run_dir=folder / "run", golden_interval_s=0)) as server:
-        yield Host(repository, server)
+    """One server for most tests."""
+    with serving(tmp_path_factory.mktemp("lint")) as host:
+        yield host
 
 
 @pytest.mark.parametrize(("fault", "words"), REFUSED, ids=[f"{f.code}-{at}" for at, (f, _) in enumerate(REFUSED)])
@@ -133,26 +153,26 @@ def ensemble_of(config: str, queue: int) -> Make:
 @pytest.mark.parametrize(
     ("config", "queue", "dies"), [(TWO_STEPS, 1, False), (SIDE_BY_SIDE, 64, False), (SIDE_BY_SIDE, 1, True)]
 )
-def test_the_server_dies_of_a_full_queue_beside_another_step(host: Host, config: str, queue: int, dies: bool) -> None:
-    host.put(ensemble_of(config, queue))
-    for model in ("last", "m", "e"):
-        host.probe.load(model, 60)
-    probe, restarts = replace(host.probe, timeout_s=20), host.server.restarts
+def test_the_server_dies_of_a_full_queue_beside_another_step(
+    tmp_path: Path, config: str, queue: int, dies: bool
+) -> None:
     outputs = ("answer",) if config is TWO_STEPS else ("answer", "between")  # a step that nobody asks for is not run
+    with serving(tmp_path) as host:
+        host.put(ensemble_of(config, queue))
+        for model in ("last", "m", "e"):
+            host.probe.load(model, 60)
 
-    def ask(_number: int) -> str:
-        try:
-            probe.infer("e", 1, {"x": np.ones((1, 4), np.float32)}, outputs)
-        except AnswerError as error:
-            return "refused" if "maximum queue size" in str(error) else str(error)
-        except NoAnswerError:
-            return "no answer"
-        return "answered"
+        def ask(_number: int) -> str:
+            try:
+                host.probe.infer("e", 1, {"x": np.ones((1, 4), np.float32)}, outputs)
+            except AnswerError as error:
+                return "refused" if "maximum queue size" in str(error) else str(error)
+            except NoAnswerError:
+                return "no answer"
+            return "answered"
 
-    with ThreadPoolExecutor(12) as pool:
-        outcome = Counter(pool.map(ask, range(12)))
-    assert bool(outcome["no answer"]) == dies, outcome
-    assert bool(outcome["refused"]) == (queue == 1 and not dies), outcome
-    if dies:
-        wait_for(lambda: host.server.restarts > restarts and host.probe.live(), "the supervisor has started it again")
-        assert b"Signal (11) received." in host.server.log.read_bytes()
+        with ThreadPoolExecutor(12) as pool:
+            outcome = Counter(pool.map(ask, range(12)))
+        assert bool(outcome["no answer"]) == dies, outcome
+        assert bool(outcome["refused"]) == (queue == 1 and not dies), outcome
+        assert (b"Signal (11) received." in host.log.read_bytes()) == dies

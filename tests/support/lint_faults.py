@@ -215,7 +215,8 @@ FAULTS: Final = (
         swap('key: "x" value { data_type: TYPE_FP32 dims: [ 4 ]', 'key: "x" value { data_type: TYPE_FP32 dims: [ -1 ]'),
     ),
     Fault("TRN408", swap("zero_data: true", 'input_data_file: "sample"')),
-    Fault("TRN408", swap("batch_size: 1", "batch_size: 64")),
+    # The embedded server mostly says so, and was seen to hang or end instead.
+    Fault("TRN408", swap("batch_size: 1", "batch_size: 64"), says=""),
     Fault("TRN501", swap('model_name: "m"', 'model_name: "net"', good_ensemble), model="e"),
     Fault(
         "TRN501",

@@ -139,15 +139,17 @@ def test_no_connection_is_free_in_time(ask: Ask) -> None:
 
     def hang(request: Request) -> bytes:
         received.append(request)
-        time.sleep(1.5)
+        time.sleep(4)
         return response(503)
 
     async def main(url: str) -> None:
         settings = replace(ONCE, connections=2)
-        async with AsyncInferenceClient(url, timeout_s=0.5, settings=settings) as client:
+        async with AsyncInferenceClient(url, timeout_s=2, settings=settings) as client:
             await client.metadata("double")
             asked = [asyncio.ensure_future(client.infer("double", ROWS[:1])) for _ in range(5)]
-            await asyncio.sleep(0.3)
+            while len(received) < 2:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
             assert len(received) == 2
             errors = await asyncio.gather(*asked, return_exceptions=True)
             assert [type(error) for error in errors] == [DeadlineError] * 5
