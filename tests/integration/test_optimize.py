@@ -185,7 +185,7 @@ def test_what_the_budget_does_not_allow_is_not_trained(found: tuple[Path, Done])
         assert list(late.unaffordable) == ["narrow50"]
         assert re.fullmatch(r"an epoch of its training takes \d+ s, and 0 s are left", late.unaffordable["narrow50"])
         assert late.measured == {}
-        planned = techniques_of(search(100.0, 100.0), one)[-1]
+        planned = techniques_of(search(20.0, 100.0), one)[-1]
     finally:
         workshop.close()
     assert isinstance(planned, Distillation)
