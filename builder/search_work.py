@@ -43,23 +43,29 @@ def measure_structure(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Figu
 
 
 def epoch_seconds(spec: ModelSpec, structure: Recipe, learning: Distillation, place: Workplace) -> float:
-    """How long an epoch of this training will take: some samples are trained on, and the time is scaled up. What is
-    done once only counts for each epoch, so it is rather too much than too little."""
+    """How long an epoch of this training will take: scaled up from some samples, of which the first do not count, since
+    they pay for what is done once."""
     import torch
 
     torch.set_num_threads(cores())
     data = load_training(spec, learning.train, labelled=learning.alpha < 1)
     count = len(data.used) + len(data.held)
-    trial = min(count, TRIAL_SAMPLES)
-    brief = learning.train.model_copy(update={"samples": trial, "epochs": 1, "patience": None})
     torch_steps = tuple(step for step in structure.steps if step.produces == "torch")
     artifact = run_recipe(torch_steps, source_artifact(spec, place.cache), place.cache)
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "trial"
-        out.mkdir()
-        started = time.perf_counter()
-        Distill(learning.model_copy(update={"train": brief}))(artifact, out)
-        return (time.perf_counter() - started) * count / trial
+
+    def seconds(samples: int) -> float:
+        brief = learning.train.model_copy(update={"samples": samples, "epochs": 1, "patience": None})
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "trial"
+            out.mkdir()
+            started = time.perf_counter()
+            Distill(learning.model_copy(update={"train": brief}))(artifact, out)
+            return time.perf_counter() - started
+
+    if count < 2 * TRIAL_SAMPLES:
+        return seconds(count)
+    first, more = seconds(TRIAL_SAMPLES // 4), seconds(TRIAL_SAMPLES)
+    return max(more - first, more / 2) * count / (0.75 * TRIAL_SAMPLES)
 
 
 def _timed(size_bytes: int, timing: Timing) -> Figures:

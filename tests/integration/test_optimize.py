@@ -15,7 +15,14 @@ import pytest
 import yaml
 
 from builder.build import BuildOptions, Listener, build
-from core.optimize_results import OptimizeReport
+from builder.candidates import candidates_of
+from builder.keys import make_keys
+from builder.search import Candidate, Look
+from builder.search_run import Search, SearchListener, look_at, techniques_of
+from builder.spec_compress import Distillation
+from builder.spec_file import load_spec
+from builder.worker import Workplace, Workshop
+from core.optimize_results import OptimizeReport, Targets
 from tests.support.command import Done, trident
 from tests.support.quadrants import quadrants
 from tests.support.tiny import onnx_spec, torch_spec
@@ -154,6 +161,36 @@ def test_absurd_targets_are_answered_honestly_and_publish_nothing(found: tuple[P
     assert re.search(r"What it would take: --max-size 0\.0\d+MB alone would do \(\w+\)\.", done.stdout)
     assert re.search(r"No structure fits, trained or not: even \w+ takes \d+\.\d kB and \S+ ms\.", done.stdout)
     assert not (re.search(r"\bkept\b", done.stdout))
+
+
+def test_what_the_budget_does_not_allow_is_not_trained(found: tuple[Path, Done]) -> None:
+    """An epoch is timed first. With no time left nothing is trained; with some, a plan is made and kept to."""
+    folder, _ = found
+    spec = load_spec(folder / "model/model.yaml")
+    longer = spec.optimize.train.model_copy(update={"epochs": 1000})
+    spec = spec.model_copy(update={"optimize": spec.optimize.model_copy(update={"train": longer})})
+    place = Workplace(folder / "artifacts/quadrants", folder / "artifacts/cache")
+    targets = Targets(size_bytes=20_000, drop=0.1, drop_given="10pt")
+    candidates, one = candidates_of(spec), Candidate("narrow50", "onnx_fp32")
+    workshop = Workshop(place.folder / "build.log")
+
+    def search(left_s: float, budget_s: float) -> Search:
+        ends = time.monotonic() + left_s
+        keys = make_keys(spec)
+        return Search(spec, candidates, targets, "top1", budget_s, ends, place, workshop, keys, SearchListener())
+
+    try:
+        late = search(0.0, 60.0)
+        look_at(late, Look("measure", one))
+        assert list(late.unaffordable) == ["narrow50"]
+        assert re.fullmatch(r"an epoch of its training takes \d+ s, and 0 s are left", late.unaffordable["narrow50"])
+        assert late.measured == {}
+        planned = techniques_of(search(20.0, 100.0), one)[-1]
+    finally:
+        workshop.close()
+    assert isinstance(planned, Distillation)
+    assert 1 <= planned.train.epochs < 1000
+    assert techniques_of(search(0.0, 50.0), one)[-1] == planned  # a smaller budget keeps to the plan
 
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -182,6 +182,7 @@ def test_extra_brings_nothing_heavy_that_it_does_not_need(installed: Callable[[s
         ("serve", "list"),
         ("build", "doctor"),
         ("build", "build"),
+        ("build", "optimize"),
     ],
 )
 def test_command_runs_with_its_extra(installed: Callable[[str], Environment], extra: str, command: str) -> None:
