@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from core.load_results import LoadWindow
+from core.load_results import Ceiling, LoadWindow
 from core.results import Interval, Machine, MetricValue, ResultModel, Sha256, Status
 from core.scenario import Protocol, Scenario
 
@@ -35,6 +35,9 @@ class SummaryRow(ResultModel):
     uncorrected_p99_ms: Annotated[float | None, Field(description="of an open loop: from the sending")] = None
     capacity_rps: Annotated[float | None, Field(description="the highest rate that held the target of p99")] = None
     server_cores: Annotated[float | None, Field(description="CPU of the server while latency was measured")] = None
+    generator_share: Annotated[
+        float | None, Field(description="the most of the load generator's ceiling that was used; above 0.7: no verdict")
+    ] = None
     sparsity: float | None = None
     flops: int | None = None
     sqnr_db: Annotated[float | None, Field(description="of the worst output")] = None
@@ -69,6 +72,7 @@ class Summary(ResultModel):
     protocol: Annotated[Protocol, Field(description="of latency and throughput: HTTP's, unless it was not tested")] = (
         "http"
     )
+    ceilings: Annotated[tuple[Ceiling, ...], Field(description="what the load generator can send, by protocol")] = ()
     rows: tuple[SummaryRow, ...]
     commands: Annotated[tuple[str, ...], Field(description="what to type to do the same again")] = ()
 

@@ -64,6 +64,9 @@ class LoadWindow(ResultModel):
     warm: Annotated[bool, Field(description="it had stopped getting faster by then")] = True
     accuracy: Annotated[float | None, Field(description="the metric over the window's good answers")] = None
     generator_cores: Annotated[float | None, Field(description="CPU cores that the load generator kept busy")] = None
+    generator_share: Annotated[
+        float | None, Field(description="of what the load generator can send; above 0.7 there is no verdict")
+    ] = None
     server: ServerDelta | None = None
     phases: tuple[LoadPhase, ...] = ()
 
@@ -95,7 +98,12 @@ class Ceiling(ResultModel):
     """What the load generator can send at most, measured on a server that answers at once with ready bytes."""
 
     protocol: Protocol
-    rps: Annotated[float, Field(description="requests per second of CPU time, summed over the generator's processes")]
+    rps: Annotated[float, Field(description="requests per second of CPU time, of all generator processes together")]
+    processes: int = 1
+    request_bytes: Annotated[int, Field(description="of one encoded request, without the part that names the model")]
+    answer_bytes: Annotated[int, Field(description="of the output that is asked for")]
+    measured_at: str
+    conditions: Annotated[str, Field(description="host and versions")]
 
 
 class Contrast(ResultModel):

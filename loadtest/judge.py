@@ -111,14 +111,17 @@ def record(exchanges: Sequence[Exchange], pack: SamplePack, origin_s: float | No
 
 @dataclass(frozen=True)
 class Around:
-    """What is known of a window beside its requests: what the server counted and used, what the load generator used
-    and how the variant was warmed up before."""
+    """What is known of a window beside its requests: what the server counted and used, what the load generator used,
+    how the variant was warmed up before; and how many requests the generator sent to all variants together, and can
+    send per second at most, if that is known."""
 
     counted: ModelStatistics
     usage: Usage
     cpu_s: float
     warmup_s: float = 0.0
     warm: bool = True
+    sent: int = 0
+    ceiling_rps: float | None = None
 
 
 def judge_window(step: Step, target: Target, protocol: Protocol, recorded: Recorded, around: Around) -> LoadWindow:
@@ -148,6 +151,7 @@ def judge_window(step: Step, target: Target, protocol: Protocol, recorded: Recor
         warm=around.warm,
         accuracy=recorded.value,
         generator_cores=around.cpu_s / seconds,
+        generator_share=around.sent / seconds / around.ceiling_rps if around.ceiling_rps else None,
         server=server_delta(around.counted, around.usage, recorded.seconds),
         phases=_phases(step.load, recorded) if isinstance(step.load, OpenLoop) else (),
     )

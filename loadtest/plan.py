@@ -38,6 +38,9 @@ class LoadPlan(ResultModel):
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
     baseline: Annotated[str | None, Field(description="the variant that the others are judged against")] = None
     scenario: Scenario
+    ceilings: Annotated[
+        Path | None, Field(description="file that keeps what the load generator can send; without one it is not asked")
+    ] = None
     server_pid: Annotated[int | None, Field(description="the server's own process, if it is on this machine")] = None
     accuracy_users: Users = 8
     accuracy_s: Annotated[Seconds, Field(description="a slower variant is judged on the samples sent by then")] = 10.0

@@ -14,15 +14,16 @@ from client import InferenceClient
 from client.address import Address, parse_address
 from client.counters import ModelStatistics
 from core.files import write_atomically
-from core.load_results import Capacity, LoadReport, LoadWindow, ServedAccuracy
+from core.load_results import Capacity, Ceiling, LoadReport, LoadWindow, ServedAccuracy
 from core.machine import describe, now
 from core.samples import SamplePack, read_arrays, read_pack
 from core.scenario import CapacitySearch, OpenLoop
 from loadtest import capacity
 from loadtest.arrivals import due_times
+from loadtest.ceiling import find_ceiling
 from loadtest.errors import PlanError
-from loadtest.events import LoadEvent, describe_accuracy, describe_capacity, describe_window
-from loadtest.generator import Load, generate
+from loadtest.events import LoadEvent, describe_accuracy, describe_capacity, describe_ceiling, describe_window
+from loadtest.generator import Load, generate, measure_ceiling
 from loadtest.job import Arrival, Job, once, scheduled, until
 from loadtest.judge import Around, judge_accuracy, judge_window, percentiles, record
 from loadtest.plan import LoadPlan, Step, Target, shares, steps
@@ -48,6 +49,7 @@ class Session:
     address: Address
     client: InferenceClient
     raw: RawRequests
+    ceiling: Ceiling | None = None
     warm_ms: dict[tuple[str, int], float] = field(default_factory=dict)
 
     def generate(self, targets: tuple[Target, ...], users: int, order: Iterator[Arrival]) -> Load:
@@ -71,8 +73,10 @@ def run(plan: LoadPlan, out: Path, tell: Callable[[LoadEvent], None]) -> LoadRep
         InferenceClient(plan.url, wire.scheme, plan.timeout_s) as client,
         RawRequests(out / "requests.parquet") as raw,
     ):
-        session = Session(plan, pack, wire.encode_pack(pack), address, client, raw)
+        requests = wire.encode_pack(pack)
         in_process = {target.variant: check_target(target, pack, client) for target in plan.targets}
+        ceiling = ask_ceiling(plan, pack, requests, tell)
+        session = Session(plan, pack, requests, address, client, raw, ceiling)
         accuracy: list[ServedAccuracy] = []
         windows: list[LoadWindow] = []
         found: list[Capacity] = []
@@ -103,9 +107,25 @@ def run(plan: LoadPlan, out: Path, tell: Callable[[LoadEvent], None]) -> LoadRep
             windows=tuple(windows),
             accuracy=tuple(accuracy),
             capacity=tuple(found),
+            ceilings=(ceiling,) if ceiling else (),
         )
     write_atomically(out / "load.json", report.to_json())
     return report
+
+
+def ask_ceiling(
+    plan: LoadPlan, pack: SamplePack, requests: tuple[bytes, ...], tell: Callable[[LoadEvent], None]
+) -> Ceiling | None:
+    """What the load generator can send at most, if the plan asks; tells it."""
+    if plan.ceilings is None:
+        return None
+    answer_bytes = pack.goldens[pack.info.metric_output][:1].nbytes
+    found = find_ceiling(
+        plan.ceilings, plan.protocol, len(requests[0]), answer_bytes,
+        lambda: measure_ceiling(plan.protocol, requests, answer_bytes),
+    )  # fmt: skip
+    tell(LoadEvent(kind="ceiling", variant="", done=0, total=plan.parts, message=describe_ceiling(found)))
+    return found
 
 
 def check_target(target: Target, pack: SamplePack, client: InferenceClient) -> NDArray[np.generic] | None:
@@ -166,7 +186,8 @@ def measure(session: Session, step: Step, seed: str, say: Callable[[str, str], N
         mine = [exchange for exchange in load.exchanges if exchange.model == number]
         recorded = record(mine, pack, start_s, max(0, int((models == number).sum()) - len(mine)))
         counted = settled(session.client, target.triton_name, before[number], int(recorded.good.sum()))
-        around = Around(counted, usage[number], load.cpu_s, *warmed[number])
+        limit_rps = session.ceiling.rps if session.ceiling else None
+        around = Around(counted, usage[number], load.cpu_s, *warmed[number], len(load.exchanges), limit_rps)
         row = judge_window(step, target, plan.protocol, recorded, around)
         session.raw.write(target.variant, plan.protocol, step.users, step.offered_rps, step.pass_number, recorded)
         say(target.variant, describe_window(row, recorded.first_failure))

@@ -113,7 +113,7 @@ def _loaded(before: LoadReport, after: LoadReport) -> list[Change]:
             [w for w in report.windows if (w.variant, w.protocol, w.users, w.offered_rps) == level]
             for report in (before, after)
         )
-        reason = objection(one, before.ceilings) or objection(two, after.ceilings)
+        reason = objection(one) or objection(two)
         for figure in FIGURES if level[3] is None else FIGURES[1:]:
             values = [[value for w in rows if (value := value_of(w, figure))] for rows in (one, two)]
             if all(values):

@@ -21,7 +21,15 @@ from trident.charts_figures import Bar, Point, bars, curves, scatter
 from trident.console import megabytes, percent, score, stored
 from trident.doctor_words import diagnosis, relative_error
 from trident.report_words import answer, beside_http, time_goes, why
-from trident.summary import caveats, judged_windows, left_out, load_words, unsteady_speedup
+from trident.summary import (
+    caveats,
+    generator_words,
+    judged_windows,
+    left_out,
+    limited_row,
+    load_words,
+    unsteady_speedup,
+)
 
 DEGRADED_DB: Final = 40.0
 MOST_LAYERS: Final = 15
@@ -47,7 +55,7 @@ def render(build: ModelBuild, load: LoadReport, summary: Summary) -> str:
         columns=[name for name, _ in CELLS], rows=[(row, _cells(row, build)) for row in summary.rows],
         doctor=DOCTOR, diagnosis=diagnosis,
         graphs=[row for row in build.rows if row.graph], caveats=caveats(summary, load), left_out=left_out(summary),
-        protocol=PROTOCOL_NAMES[summary.protocol], load_words=load_words(summary),
+        generator=generator_words(load), protocol=PROTOCOL_NAMES[summary.protocol], load_words=load_words(summary),
     )  # fmt: skip
 
 
@@ -193,8 +201,10 @@ def _count(value: int | None) -> str:
 
 def _gain(row: SummaryRow) -> str:
     gain = f"{row.throughput_gain:.2f}x, " if row.throughput_gain else ""
-    return _form(row.throughput_rps, ",.0f") + (
-        f" ({gain}{row.best_users} user{'s' * (row.best_users > 1)})" if row.best_users else ""
+    return (
+        "≥ " * limited_row(row)
+        + _form(row.throughput_rps, ",.0f")
+        + (f" ({gain}{row.best_users} user{'s' * (row.best_users > 1)})" if row.best_users else "")
     )
 
 

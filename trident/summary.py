@@ -13,7 +13,8 @@ from core.load_results import LoadReport, LoadWindow, ServedAccuracy
 from core.machine import describe, versions
 from core.results import BuildRow, Interval, ModelBuild
 from core.scenario import ClosedLoop, OpenLoop, Protocol, describe_load
-from loadtest.events import PROTOCOL_NAMES, coverage, limited_by_generator
+from loadtest.events import PROTOCOL_NAMES, coverage, describe_ceiling, limited_by_generator
+from loadtest.verdicts import CEILING_SHARE
 from trident.console import number, percent, score, stored
 
 
@@ -26,9 +27,12 @@ def summarize(
     protocol = "http" if any(window.protocol == "http" for window in load.windows) else load.windows[0].protocol
     rows = tuple(_row(row, load, latency_users, protocol) for row in build.rows)
     base = next((row.throughput_rps for row in rows if row.variant == build.baseline_variant), None)
-    if base:
+    limited = any(limited_row(row) for row in rows if row.variant == build.baseline_variant)
+    if base and not limited:
         rows = tuple(
-            row.model_copy(update={"throughput_gain": row.throughput_rps / base}) if row.throughput_rps else row
+            row.model_copy(update={"throughput_gain": row.throughput_rps / base})
+            if row.throughput_rps and not limited_row(row)
+            else row
             for row in rows
         )
     return Summary(
@@ -47,6 +51,7 @@ def summarize(
         scenario=load.scenario,
         latency_users=latency_users,
         protocol=protocol,
+        ceilings=load.ceilings,
         rows=rows,
         commands=commands,
     )
@@ -75,6 +80,10 @@ def _row(row: BuildRow, load: LoadReport, latency_users: int, protocol: Protocol
         uncorrected_p99_ms=main.uncorrected_p99_ms if load.scenario.load.kind != "closed" else None,
         capacity_rps=median(rates) if (rates := [rate for rate in held_rps if rate]) else None,
         server_cores=main.server_cores,
+        generator_share=max(
+            (w.generator_share for w in windows if w.protocol == protocol and w.generator_share is not None),
+            default=None,
+        ),
         throughput_rps=main.throughput_rps,
         best_users=main.best_users,
         grpc_p50_ms=grpc.p50_ms,
@@ -110,6 +119,12 @@ def judged_windows(load: LoadReport, variant: str) -> list[LoadWindow]:
 def undecided(row: BuildRow) -> bool:
     """Whether a gate's interval straddles its limit: more evaluation samples could change the verdict."""
     return row.verdict is not None and any(gate.undecided for gate in row.verdict.gates)
+
+
+def limited_row(row: SummaryRow) -> bool:
+    """Whether the load generator was a part of what was measured, so that a variant's throughput is a lower bound and
+    compares with nothing."""
+    return (row.generator_share or 0.0) > CEILING_SHARE
 
 
 class _Served(NamedTuple):
@@ -180,7 +195,7 @@ def summary_table(summary: Summary) -> Table:
             number(row.p50_ms),
             number(row.p95_ms),
             number(row.p99_ms),
-            number(row.throughput_rps, ".0f") + gain,
+            "≥ " * limited_row(row) + number(row.throughput_rps, ".0f") + gain,
             stored(row.size_bytes, row.shared_bytes),
             number(row.speedup, ".2f", "x"),
             number(row.compression, ".2f", "x"),
@@ -239,8 +254,7 @@ def caveats(summary: Summary, load: LoadReport) -> list[str]:
     for protocol in PROTOCOLS:
         rows = {row.variant for row in load.windows if row.protocol == protocol and limited_by_generator(row)}
         if rows:
-            limit = "the load generator was at its limit, so throughput is a lower bound for"
-            found.append(f"over {PROTOCOL_NAMES[protocol]}, {limit} {', '.join(sorted(rows))}")
+            found.append(f"over {PROTOCOL_NAMES[protocol]}, {limit_words(load, protocol)} {', '.join(sorted(rows))}")
     for served in load.accuracy:
         where = f"{served.variant} over {PROTOCOL_NAMES[served.protocol]}"
         if served.samples < summary.evaluation_samples:
@@ -249,6 +263,27 @@ def caveats(summary: Summary, load: LoadReport) -> list[str]:
             share = f"{(1 - served.agreement) * 100:.2f}%"
             found.append(f"{where}: served answers differ from in-process ones on {share} of samples{_why(served)}")
     return found
+
+
+def limit_words(load: LoadReport, protocol: Protocol) -> str:
+    """How near its ceiling the load generator came over a protocol, and what follows, up to the variants' names."""
+    share = max((w.generator_share or 0.0 for w in load.windows if w.protocol == protocol), default=0.0)
+    ceiling = next((row for row in load.ceilings if row.protocol == protocol), None)
+    if not share or ceiling is None:
+        return "the load generator was at its limit, so throughput is a lower bound for"
+    return (
+        f"the load generator was at {share:.0%} of the {ceiling.rps:,.0f} requests/s that it can send, above "
+        f"{CEILING_SHARE:.0%}: there is no verdict, and throughput is a lower bound, for"
+    )
+
+
+def generator_words(load: LoadReport) -> list[str]:
+    """For each protocol, how much of what the load generator can send was used."""
+    found = []
+    for ceiling in load.ceilings:
+        share = max((w.generator_share or 0.0 for w in load.windows if w.protocol == ceiling.protocol), default=0.0)
+        found.append(f"{describe_ceiling(ceiling)}; {share:.0%} of it was used at most")
+    return [sentence[0].upper() + sentence[1:] + "." for sentence in found]
 
 
 def unsteady_speedup(interval: Interval | None, disturbed: bool) -> str:

@@ -28,7 +28,7 @@ from trident import report
 from trident.built import find_build
 from trident.console import progress, result_console
 from trident.history import keep
-from trident.summary import caveats, left_out, summarize, summary_table
+from trident.summary import caveats, generator_words, left_out, summarize, summary_table
 
 
 def run(options: argparse.Namespace) -> int:
@@ -57,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(summary_table(summary))
         for remark in (*left_out(summary), *caveats(summary, load)):
             console.print(f"! {remark}", soft_wrap=True, markup=False)
+        for sentence in generator_words(load):
+            console.print(sentence, soft_wrap=True, markup=False)
         console.print(f"Written: {out / 'summary.json'}, {out / 'load.json'}, {out / 'requests.parquet'}")
         console.print(f"The report, for any browser: {out / 'report.html'}")
     failures = sum(row.failures or 0 for row in summary.rows)
@@ -140,6 +142,7 @@ def _plan(
             targets=place.targets,
             baseline=model.baseline_variant,
             scenario=scenario,
+            ceilings=(options.artifacts / "ceilings.json").absolute(),
             server_pid=place.server_pid,
             seed=options.seed,
         )

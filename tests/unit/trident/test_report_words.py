@@ -8,7 +8,8 @@ from html import unescape
 import pytest
 
 from core.comparison import Summary
-from core.load_results import LoadReport
+from core.load_results import Ceiling, LoadReport
+from core.machine import now
 from core.results import Gate, ModelBuild
 from tests.support.report_data import report_data
 from trident.report import CELLS, render
@@ -185,3 +186,23 @@ def test_trained_variants_are_not_explained_by_calibration() -> None:
     assert "NNCF" not in why("openvino_int8_qat")
     assert "NNCF" in why("pruned_openvino_int8")
     assert "without fine-tuning" in why("pruned_openvino_int8")
+
+
+def test_where_the_generator_was_the_limit_nothing_is_recommended() -> None:
+    build, load, _ = report_data()
+    ceiling = Ceiling(
+        protocol="http", rps=4000, request_bytes=3000, answer_bytes=40, measured_at=now(), conditions="here"
+    )  # fmt: skip
+    windows = tuple(
+        w.model_copy(update={"generator_share": w.throughput_rps / 4000}) if w.protocol == "http" else w
+        for w in load.windows
+    )
+    near = load.model_copy(update={"windows": windows, "ceilings": (ceiling,)})
+    html = unescape(render(build, near, summarize(build, near, "now")))
+    assert (
+        "No variant can be called the best: the load generator was at 86% of the 4,000 requests/s that it can send, "
+        "above 70%, and so a part of what was measured, for onnx_int8_static, openvino_int8." in html
+    )
+    assert "Serve openvino_int8" not in html
+    assert "≥ 3,420 (16 users)" in html
+    assert "can send 4,000 requests/s over HTTP (3 kB each; measured just now); 86% of it was used at most." in html
