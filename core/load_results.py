@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from core.results import Fraction, Interval, Machine, MetricValue, ResultModel, Sha256
 from core.scenario import Protocol, Scenario
+
+QUANTILES: Final = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999)
+"""Shares of the answers, for each of which a window tells the latency within which they came."""
 
 
 class ServerDelta(ResultModel):
@@ -24,6 +27,9 @@ class ServerDelta(ResultModel):
         float | None, Field(description="CPU cores kept busy by the server and the model's processes; own servers only")
     ] = None
     resident_bytes: Annotated[int | None, Field(description="memory of the model's processes at the end")] = None
+    server_resident_bytes: Annotated[
+        int | None, Field(description="memory of the server's own process at the end, which all models share")
+    ] = None
 
 
 class LoadPhase(ResultModel):
@@ -56,6 +62,7 @@ class LoadWindow(ResultModel):
     p99_ms: float | None
     mean_ms: float | None
     uncorrected_p99_ms: Annotated[float | None, Field(description="from when requests were really sent")] = None
+    quantiles_ms: Annotated[tuple[float, ...], Field(description=f"latencies at {', '.join(map(str, QUANTILES))}")] = ()
     unsent: Annotated[
         int, Field(description="of the failures: due, but never sent, as all connections were waiting")
     ] = 0

@@ -7,12 +7,12 @@ from typing import Final, Literal
 from core.load_results import Capacity, Ceiling, LoadWindow, ServedAccuracy
 from core.machine import age_s
 from core.results import MetricValue, ResultModel
-from core.scenario import describe_load
+from core.scenario import Protocol, describe_load
 from loadtest.verdicts import CEILING_SHARE, near_ceiling
 
 OTHER_LOAD = 1.01
 GENERATOR_LIMIT = 0.9  # cores, where its ceiling was not measured; the generator is one thread of Python
-PROTOCOL_NAMES: Final = {"http": "HTTP", "grpc": "gRPC", "raw": "raw HTTP"}
+PROTOCOL_NAMES: Final[dict[Protocol, str]] = {"http": "HTTP", "grpc": "gRPC", "raw": "raw HTTP"}
 
 
 class LoadEvent(ResultModel):

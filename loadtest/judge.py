@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.counters import ModelStatistics
-from core.load_results import LoadPhase, LoadWindow, ServedAccuracy, ServerDelta
+from core.load_results import QUANTILES, LoadPhase, LoadWindow, ServedAccuracy, ServerDelta
 from core.metrics import Metric, get_metric
 from core.samples import SamplePack
 from core.scenario import OpenLoop, Protocol
@@ -145,6 +145,7 @@ def judge_window(step: Step, target: Target, protocol: Protocol, recorded: Recor
         p99_ms=p99,
         mean_ms=float(latency_ms.mean()) if len(latency_ms) else None,
         uncorrected_p99_ms=percentiles(recorded.sent_ms[recorded.good], (99,))[0],
+        quantiles_ms=tuple(np.quantile(latency_ms, QUANTILES).tolist()) if len(latency_ms) else (),
         unsent=recorded.unsent,
         reasons=recorded.kinds,
         warmup_s=around.warmup_s,
@@ -198,6 +199,7 @@ def server_delta(counted: ModelStatistics, usage: Usage, seconds: float) -> Serv
         batches=dict(counted.batches),
         cores=None if usage.cpu_s is None or not seconds else usage.cpu_s / seconds,
         resident_bytes=usage.resident_bytes,
+        server_resident_bytes=usage.server_bytes,
     )
 
 

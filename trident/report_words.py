@@ -146,6 +146,18 @@ def time_goes(stacks: list[Bar]) -> str:
     return found
 
 
+def mean_batch(batches: dict[int, int]) -> float | None:
+    """The mean size of the batches that were executed; none without any."""
+    executions = sum(batches.values())
+    return sum(size * count for size, count in batches.items()) / executions if executions else None
+
+
+def failed_words(reasons: dict[str, int]) -> str:
+    """How many requests failed, by kind, those apart that were rejected."""
+    others = [f"{kind}: {count:,}" for kind, count in reasons.items() if kind != "rejected"]
+    return ", ".join(others) or "0"
+
+
 def beside_http(summary: Summary) -> str:
     """How gRPC's throughput compares with HTTP's, the variants' best levels side by side; empty without both."""
     ratios = [

@@ -9,7 +9,8 @@ from core.results import BuildRow, Gate, GraphFacts, MetricValue, ModelBuild, Ti
 from loadtest.scenarios import SCENARIOS
 from tests.support.report_data import MACHINE
 from trident.commands.build import build_table
-from trident.summary import caveats, generator_words, left_out, summarize, summary_table
+from trident.remarks import caveats, generator_words, left_out
+from trident.summary import summarize, summary_table
 
 METRIC = MetricValue(name="top1", value=0.9, ci95=(0.88, 0.92), samples=2000)
 VERDICT = Verdict(
