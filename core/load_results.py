@@ -139,6 +139,7 @@ class LoadReport(ResultModel):
     url: str
     scenario: Scenario
     seed: int
+    processes: Annotated[int, Field(description="of the load generator, on all hosts together")] = 1
     machine: Annotated[Machine, Field(description="where the load came from")]
     samples_sha256: Annotated[Sha256, Field(description="of the sample pack")]
     windows: tuple[LoadWindow, ...]

@@ -16,9 +16,9 @@ PROTOCOL_NAMES: Final[dict[Protocol, str]] = {"http": "HTTP", "grpc": "gRPC", "r
 
 
 class LoadEvent(ResultModel):
-    """A part of the work is done: `done` of `total`. `message` is for people."""
+    """A part of the work is done, `done` of `total`; or something is to be noted. `message` is for people."""
 
-    kind: Literal["ceiling", "accuracy", "window"]
+    kind: Literal["note", "accuracy", "window"]
     variant: str
     done: int
     total: int

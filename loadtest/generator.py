@@ -6,6 +6,7 @@ import gc
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,8 +32,11 @@ class Load:
     cpu_s: float
 
 
-def generate(job: Job, users: int, address: Address) -> Load:
-    """Runs the users, all starting at once, until the job's order ends and the last answer has come.
+def generate(
+    job: Job, users: int, address: Address, follow: Callable[[Sequence[Exchange]], None] | None = None
+) -> Load:
+    """Runs the users, all starting at once, until the job's order ends and the last answer has come. `follow` gets the
+    list that grows meanwhile.
 
     Each run has users, connections and a Locust environment of its own, and leaves nothing behind.
     """
@@ -40,6 +44,8 @@ def generate(job: Job, users: int, address: Address) -> Load:
     environment = Environment(user_classes=[user_class])
     runner = environment.create_local_runner()
     exchanges: list[Exchange] = []
+    if follow:
+        follow(exchanges)
     environment.events.request.add_listener(lambda context, **_: exchanges.append(context["exchange"]))
     gc.collect()
     gc.freeze()  # else a collection among the load has to walk all that Locust imported: tens of milliseconds
@@ -70,7 +76,7 @@ def measure_ceiling(protocol: Protocol, requests: tuple[bytes, ...], answer_byte
                     "the null server, on which the load generator's ceiling is measured, did not start"
                 )
             for seconds in CEILING_PARTS_S:
-                order = until(seconds, len(alike), "ceiling")
+                order = until(seconds, len(alike), "ceiling").draw()
                 job = Job(("null",), protocol, alike, answer_bytes, order, timeout_s=5.0)
                 load = generate(job, CEILING_USERS, Address(HOST, int(port)))
         finally:

@@ -56,6 +56,7 @@ def check_comparable(before: LoadReport, after: LoadReport) -> None:
         ("model", before.model, after.model),
         ("scenario", before.scenario, after.scenario),
         ("seed", before.seed, after.seed),
+        ("load generator processes", before.processes, after.processes),
         ("host", _host(before), _host(after)),
         ("server version", before.server_version, after.server_version),
         ("evaluation samples", before.samples_sha256, after.samples_sha256),

@@ -126,7 +126,7 @@ def test_the_generators_ceiling_is_measured_told_and_counted_against(
     assert Ceilings.model_validate_json(kept.read_bytes()).rows == (ceiling,)
     assert ceiling.rps > 500
     assert f"can send {ceiling.rps:,.0f} requests/s over " in events[0].message
-    assert (events[0].kind, events[0].done) == ("ceiling", 0)
+    assert (events[0].kind, events[0].done) == ("note", 0)
     assert window.generator_share == pytest.approx(window.requests / window.seconds / ceiling.rps)
     # Remembered: with one that is lower than what is sent, the whole run is beyond it.
     low = ceiling.model_copy(update={"rps": 10.0})
