@@ -6,12 +6,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from builder.recipes import Recipe
+from builder.candidates import Compression
+from builder.recipes import TECHNIQUES, Recipe
 from builder.source import source_artifact
 from builder.spec import ModelSpec
-from builder.spec_compress import Distillation
+from builder.spec_compress import Training
 from builder.step import run_recipe
-from builder.steps.distill import Distill
 from builder.training_data import load_training
 from builder.worker import Built, Workplace
 from core.machine import cores
@@ -42,24 +42,27 @@ def measure_structure(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Figu
     return _timed(artifact.size_bytes, timing)
 
 
-def epoch_seconds(spec: ModelSpec, structure: Recipe, learning: Distillation, place: Workplace) -> float:
+def epoch_seconds(
+    spec: ModelSpec, structure: Recipe, compression: Compression, training: Training, labelled: bool, place: Workplace
+) -> float:
     """How long an epoch of this training will take: scaled up from some samples, of which the first do not count, since
     they pay for what is done once."""
     import torch
 
     torch.set_num_threads(cores())
-    data = load_training(spec, learning.train, labelled=learning.alpha < 1)
+    data = load_training(spec, training, labelled)
     count = len(data.used) + len(data.held)
     torch_steps = tuple(step for step in structure.steps if step.produces == "torch")
     artifact = run_recipe(torch_steps, source_artifact(spec, place.cache), place.cache)
 
     def seconds(samples: int) -> float:
-        brief = learning.train.model_copy(update={"samples": samples, "epochs": 1, "patience": None})
+        brief = training.model_copy(update={"samples": samples, "epochs": 1, "patience": None})
+        learning = compression.learning(brief, labelled)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "trial"
             out.mkdir()
             started = time.perf_counter()
-            Distill(learning.model_copy(update={"train": brief}))(artifact, out)
+            TECHNIQUES[learning.step](learning)(artifact, out)
             return time.perf_counter() - started
 
     if count < 2 * TRIAL_SAMPLES:
