@@ -46,7 +46,8 @@ class Compression:
         """The technique that trains it; without labels only what the original says is learned."""
         if self.taught:
             alpha = ALPHA if labelled else 1.0
-            return Distillation(step="distill", student=self.student, alpha=alpha, train=training)
+            # Asked `each` time the original would take most of the budget.
+            return Distillation(step="distill", student=self.student, alpha=alpha, ask="once", train=training)
         return FineTuning.model_validate({"step": "finetune", **training.model_dump()})
 
     def techniques(self, training: Training | None, labelled: bool = True) -> tuple[AnyTechnique, ...]:

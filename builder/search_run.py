@@ -16,7 +16,7 @@ from builder.search import Candidate, Known, Look, epochs_that_fit
 from builder.search_fates import misses
 from builder.search_memory import Memory, Plan, recall, remember
 from builder.search_words import facts, size_words, time_words
-from builder.search_work import epoch_seconds, figures_of, measure_structure
+from builder.search_work import figures_of, measure_structure, training_cost
 from builder.spec import ModelSpec
 from builder.spec_compress import AnyTechnique, Training
 from builder.worker import Workplace, Workshop, build_variant
@@ -168,12 +168,13 @@ def _training(search: Search, one: Candidate) -> Training:
     plan = search.memory.plans.get(key)
     if plan and (plan.epochs == wanted.epochs or search.budget_s <= plan.budget_s):
         return wanted.model_copy(update={"epochs": plan.epochs})
-    search.listener.on_start(f"{one.compression}, how long an epoch takes")
-    epoch_s = search.workshop.run(epoch_seconds, search.spec, structure, compression, wanted, labelled, search.place)
-    left_s = search.ends - time.monotonic()
-    epochs = epochs_that_fit(wanted.epochs, epoch_s, left_s)
+    search.listener.on_start(f"{one.compression}, how long its training takes")
+    cost = search.workshop.run(training_cost, search.spec, structure, compression, wanted, labelled, search.place)
+    left_s = max(0.0, search.ends - time.monotonic())
+    epochs = epochs_that_fit(wanted.epochs, cost.epoch_s, left_s - cost.before_s)
     if not epochs:
-        raise TooLongError(f"an epoch of its training takes {epoch_s:.0f} s, and {max(0.0, left_s):.0f} s are left")
+        asking = f", after {cost.before_s:.0f} s of asking the original" if cost.before_s >= 1 else ""
+        raise TooLongError(f"an epoch of its training takes {cost.epoch_s:.0f} s{asking}, and {left_s:.0f} s are left")
     search.memory = search.memory.with_plan(key, Plan(epochs=epochs, budget_s=search.budget_s))
     remember(search.file, search.memory)
     return wanted.model_copy(update={"epochs": epochs})
