@@ -10,6 +10,7 @@ from typing import Final
 from benchmarks.demo import TRIDENT, counted
 from benchmarks.in_process import points, write_spec
 from core.comparison import Claim
+from core.machine import cores
 from core.optimize_results import OptimizeReport
 
 WISHES: Final = ("--max-size", "0.5MB", "--max-latency", "1ms", "--max-drop", "1pt", "--budget", "25min")
@@ -24,7 +25,8 @@ def optimized(folder: Path) -> tuple[Claim, ...]:
     minutes, report = _search(path, WISHES, folder, "repository")
     _, absurd = _search(path, ABSURD, folder, "none")
     left = len(list((folder / "none").iterdir())) if (folder / "none").exists() else 0
-    words = f"minutes of trident optimize {' '.join(WISHES)}, which found {', '.join(report.chosen) or 'nothing'}"
+    found = ", ".join(report.chosen) or "nothing"
+    words = f"minutes of trident optimize {' '.join(WISHES)} on {cores()} cores, which found {found}"
     return (
         counted("optimize_minutes", minutes, words, 30.0, "lower"),
         counted("optimize_found", len(report.chosen), "variants that keep to all targets", 1, "higher"),
