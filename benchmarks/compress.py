@@ -177,7 +177,8 @@ def _children(folder: Path) -> tuple[SummaryRow, ...]:
         SummaryRow(
             variant=row.variant, status=row.status, accuracy=row.accuracy, time_ms=row.time_ms,
             size_bytes=row.size_bytes, speedup=row.speedup,
-            speedup_ci95=row.timing.speedup_ci95 if row.timing else None, timing_disturbed=bool(row.timing and row.timing.disturbed), compression=row.compression,
+            speedup_ci95=row.timing.speedup_ci95 if row.timing else None,
+            timing_disturbed=bool(row.timing and row.timing.disturbed), compression=row.compression,
             retention=row.retention, dominated=row.dominated,
         )
         for row in _built(folder)
