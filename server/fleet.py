@@ -63,7 +63,14 @@ class Fleet:
                 self._note(waiting.pop(future), future.result())
         pool.shutdown(wait=False, cancel_futures=True)
         self._stubs = find_stubs(self._shm_prefix)
+        self._adopt()
         self._goldens_due = time.monotonic() + self._options.golden_interval_s
+
+    def _adopt(self) -> None:
+        """Takes care of the models that nobody named and the server loaded all the same: an ensemble's steps."""
+        for model in sorted({stub.model for stub in self._stubs} - set(self.states)):
+            self._budgets[model] = RestartBudget(self._options.restart_limit, self._options.restart_window_s)
+            self._note(model, self._load(model))
 
     def tend(self) -> None:
         """One look at all models. Takes long only while one is loaded again."""
