@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from server.options import ModelState
 from server.probe import Loaded, Probe
 from server.wanted import holding, read_config, read_wanted
 
+GOLDEN_TIMEOUT_S: Final = 30.0  # for one request of a model's first ones, while others load on the same cores
 TOO_BUSY: Final = (429, 503)  # 503 is Triton's answer when a model's queue is full
 
 
@@ -42,7 +44,8 @@ def load(
         found = [row for row in probe.index() if row.name == model and row.version in versions]
     except (AnswerError, NoAnswerError) as error:
         return (not_loaded(model, shorten(str(error))),)
-    states = tuple(_judge(probe, repository, row) for row in found)
+    patient = replace(probe, timeout_s=max(probe.timeout_s, GOLDEN_TIMEOUT_S))
+    states = tuple(_judge(patient, repository, row) for row in found)
     wrong = next((state for state in states if state.golden is False), None)
     if wrong is None:
         return states or (not_loaded(model, "the server found no version of it"),)

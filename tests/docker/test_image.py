@@ -228,7 +228,7 @@ class Stack:
     @property
     def ports(self) -> dict[str, int]:
         """The port of each protocol."""
-        return {kind: int(self.settings[f"{kind.upper()}_PORT"]) for kind in ("http", "grpc", "metrics")}
+        return {kind: int(self.settings[f"{kind.upper()}_PORT"]) for kind in ("http", "grpc", "metrics", "health")}
 
     def compose(self, *args: str) -> str:
         """Run Docker Compose on the two files as a user does."""
