@@ -100,7 +100,7 @@ def untrained(folder: Path) -> tuple[Claim, ...]:
     whole, half = flops["onnx_fp32"], flops["half_onnx_fp32"]
     assert whole and half
     saved = 1 - half / whole
-    found = []
+    found: list[Claim] = []
     for base, batch in (("openvino_fp32", 1), ("openvino_fp32", 16), ("onnx_fp32", 1), ("onnx_fp32", 16)):
         timing = timed(loaded, base, f"half_{base}", inputs, batch)
         share, low, high = (100 * (1 - 1 / ratio) / saved for ratio in (timing.speedup, *timing.speedup_ci95))
