@@ -132,7 +132,7 @@ def factored(folder: Path) -> tuple[Claim, ...]:
     return (
         *(faster(name, loaded, base, f"thin_{base}", few, 1, None) for base, name in names.items()),
         counted("low_rank_compression", smaller, "x smaller than onnx_fp32, thin_onnx_fp32", None, "higher"),
-        lost("low_rank_drop_pt", spec, found, "thin_onnx_fp32", samples.labels, 1.0),
+        lost("low_rank_drop_pt", spec, found, "thin_onnx_fp32", samples.labels.astype(np.int64), 1.0),
     )
 
 
