@@ -31,7 +31,7 @@ def main() -> int:
     os.environ.setdefault("GEVENT_BACKEND", "select")
     try:
         plan = read_plan(arguments.plan)
-        from loadtest.session import run  # imports Locust
+        from loadtest.run import run  # imports Locust
 
         run(plan, arguments.out, tell)
     except TridentError as error:

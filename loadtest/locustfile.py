@@ -55,7 +55,7 @@ def prepare(environment: Environment, **_: object) -> None:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     metric, golden = get_metric(pack.info.metric, pack.info.higher_is_better), pack.goldens[pack.info.metric_output]
-    order = until(math.inf, pack.info.count, "locustfile")
+    order = until(math.inf, pack.info.count, "locustfile").draw()
     protocol: ProtocolName = "grpc" if (environment.host or "").startswith("grpc://") else "http"
     requests = open_wire(protocol).encode_pack(pack)
     TritonUser.job = Job((model,), protocol, requests, golden[:1].nbytes, order, ANSWER_TIMEOUT_S)

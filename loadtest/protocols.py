@@ -55,15 +55,14 @@ def merge(reports: Sequence[LoadReport], resident_bytes: dict[str, int], baselin
     """One report of several protocols: the rows of all, in their order, and the verdicts against the baseline; as `url`
     all addresses, separated by a comma and a space; the rest is the first's."""
     windows = tuple(window for report in reports for window in report.windows)
-    ceilings = tuple(row for report in reports for row in report.ceilings)
     return reports[0].model_copy(
         update={
             "url": ", ".join(report.url for report in reports),
             "windows": windows,
             "accuracy": tuple(row for report in reports for row in report.accuracy),
             "capacity": tuple(row for report in reports for row in report.capacity),
-            "ceilings": ceilings,
-            "contrasts": contrasts(windows, baseline, ceilings) if baseline else (),
+            "ceilings": tuple(row for report in reports for row in report.ceilings),
+            "contrasts": contrasts(windows, baseline) if baseline else (),
             "resident_bytes": resident_bytes,
         }
     )

@@ -248,6 +248,9 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--p99", type=float, metavar="MS", help="what a capacity search has to hold")
     parser.add_argument("--seconds", type=float, help="length of one window, or of one probe of a search")
     parser.add_argument("--passes", type=_positive, metavar="N", help="how often all is repeated, in another order")
+    parser.add_argument(
+        "--price", type=_price, metavar="AMOUNT", help="of this machine an hour: adds the cost of a million inferences"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn by chance; default: %(default)s")
 
 
@@ -373,6 +376,16 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
     return int(text)
+
+
+def _price(text: str) -> float:
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0 < price < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no price; give an amount above 0, such as 0.17")
+    return price
 
 
 def _positive(text: str) -> int:

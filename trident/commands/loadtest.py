@@ -28,7 +28,8 @@ from trident import report
 from trident.built import find_build
 from trident.console import progress, result_console
 from trident.history import keep
-from trident.summary import caveats, left_out, summarize, summary_table
+from trident.remarks import caveats, generator_words, left_out
+from trident.summary import summarize, summary_table
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,7 +44,8 @@ def run(options: argparse.Namespace) -> int:
     with _server(options, targets) as place:
         plans = [_plan(options, model, scenario, place, protocol) for protocol in place.urls]
         load = _run_with_progress(plans, out, place.read_memory)
-    summary = summarize(model, load, now(), not (options.url or options.grpc_url), _commands(options, model, out))
+    own = not (options.url or options.grpc_url)
+    summary = summarize(model, load, now(), own, _commands(options, model, out), options.price)
     write_atomically(out / "summary.json", summary.to_json())
     report.write(out / "report.html", model, load, summary)
     try:
@@ -57,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(summary_table(summary))
         for remark in (*left_out(summary), *caveats(summary, load)):
             console.print(f"! {remark}", soft_wrap=True, markup=False)
+        for sentence in generator_words(load):
+            console.print(sentence, soft_wrap=True, markup=False)
         console.print(f"Written: {out / 'summary.json'}, {out / 'load.json'}, {out / 'requests.parquet'}")
         console.print(f"The report, for any browser: {out / 'report.html'}")
     failures = sum(row.failures or 0 for row in summary.rows)
@@ -83,10 +87,14 @@ def _commands(options: argparse.Namespace, model: ModelBuild, out: Path) -> tupl
     load = [
         "trident", "loadtest", model.model, *(word for pair in addresses for word in pair),
         "--scenario", options.scenario, *_changed(_changes(options)), "--protocols", *options.protocols,
-        "--seed", str(options.seed), "--out", str(out), *_places(options),
+        "--seed", str(options.seed), *_price(options), "--out", str(out), *_places(options),
     ]  # fmt: skip
     build = ["trident", "build", model.spec, *_places(options)]
     return shlex.join(build), shlex.join(load)
+
+
+def _price(options: argparse.Namespace) -> list[str]:
+    return [] if options.price is None else ["--price", f"{options.price:g}"]
 
 
 def _changes(options: argparse.Namespace) -> Changes:
@@ -140,6 +148,7 @@ def _plan(
             targets=place.targets,
             baseline=model.baseline_variant,
             scenario=scenario,
+            ceilings=(options.artifacts / "ceilings.json").absolute(),
             server_pid=place.server_pid,
             seed=options.seed,
         )

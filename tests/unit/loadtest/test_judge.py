@@ -75,6 +75,13 @@ def test_a_windows_row_counts_all_requests_and_judges_the_good_ones() -> None:
     assert row.generator_cores == pytest.approx(0.2)
 
 
+def test_the_share_of_the_generators_ceiling_counts_what_went_to_all_variants() -> None:
+    recorded = record(EXCHANGES, PACK)
+    around = Around(COUNTED, Usage(), 0.1, sent=10, ceiling_rps=40.0)
+    assert judge_window(STEP, TARGET, "http", recorded, around).generator_share == pytest.approx(10 / 0.5 / 40)
+    assert judged(recorded).generator_share is None
+
+
 def test_percentiles_come_from_raw_latencies_not_from_buckets() -> None:
     exchanges = [sent(0, i, 2.6 + i / 1000, 0) for i in range(101)]
     row = judged(record(exchanges, PACK))
