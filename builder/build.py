@@ -200,7 +200,7 @@ def _from_cache(builder: _ModelBuilder, recipe: Recipe, key: str) -> BuildRow | 
         passport = builder.repository.passport(row.triton_name, version) if version else None
         if passport is None:
             return None
-        config = _config(builder, recipe)
+        config = builder.repository.as_held(row.triton_name, _config(builder, recipe))
         if not builder.repository.has_config(row.triton_name, config):
             with builder.repository.locked(_waiting(builder)):
                 builder.repository.update_config(row.triton_name, config)

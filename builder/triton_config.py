@@ -12,6 +12,7 @@ from tritonclient.grpc import model_config_pb2 as pb
 from builder.artifact import BACKENDS, Format
 from builder.errors import StepError
 from builder.spec import ModelSpec, proof_batches
+from builder.version_policy import NEWEST_REASON
 from core.axes import AXES, BUCKETS, Buckets, ServedAxis
 from core.tensors import TensorSpec
 from core.transforms import PREPROCESS
@@ -48,7 +49,7 @@ def _tensor(kind: Any, tensor: TensorSpec) -> Any:
 
 def _versions(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:  # noqa: ARG001
     config.version_policy.latest.num_versions = 1
-    reasons["version_policy"] = "the newest version serves; older ones stay on disk to roll back to"
+    reasons["version_policy"] = NEWEST_REASON
 
 
 def _instances(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:

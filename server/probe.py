@@ -62,9 +62,11 @@ class Probe:
             if "state" in row
         )
 
-    def load(self, model: str, timeout_s: float) -> None:
-        """Loads a model; returns when it is ready."""
-        self._call("POST", f"/v2/repository/models/{model}/load", timeout_s=timeout_s)
+    def load(self, model: str, timeout_s: float, config: str = "") -> None:
+        """Loads a model, by another configuration (JSON) than its folder's if given; returns when it is ready. What
+        it served before serves on until then, and also if it fails."""
+        body = json.dumps({"parameters": {"config": config}}).encode() if config else b""
+        self._call("POST", f"/v2/repository/models/{model}/load", body, timeout_s=timeout_s)
 
     def unload(self, model: str) -> None:
         """Unloads a model; returns when its requests are done and it is gone."""

@@ -29,6 +29,10 @@ COMMANDS: Final = {
     "history": "show and plot what the load tests of a model came to",
     "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
+    "publish": "put a verified version from one repository, here or elsewhere, into another and into service",
+    "rollback": "put an older version of a model back into service",
+    "versions": "show the versions of each model, and which one serves",
+    "verify": "check that every published file is still the one that was verified",
     "lint": "find what is wrong in a model repository, ours or written by hand, without a server",
     "check": "say whether a release of Triton can load what a model repository holds",
     "explain": "say one model's config.pbtxt in plain words, with what it does to latency and throughput",
@@ -47,6 +51,10 @@ EXTRAS: Final = {
     "compare": ("pyarrow", "loadtest"),
     "history": ("jinja2", "loadtest"),
     "report": ("jinja2", "loadtest"),
+    "publish": ("fsspec", "serve"),
+    "rollback": ("tritonclient", "client"),
+    "versions": ("tritonclient", "client"),
+    "verify": ("tritonclient", "client"),
     "lint": ("tritonclient", "client"),
     "check": ("tritonclient", "client"),
     "explain": ("tritonclient", "client"),
@@ -162,6 +170,14 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--http-port", type=_port, default=8000, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--grpc-port", type=_port, default=8001, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--metrics-port", type=_port, default=8002, help="0 takes a free one; default: %(default)s")
+    parser.add_argument(
+        "--health-port", type=_port, default=8003,
+        help="the supervisor's own pages: /readyz, /livez, /models, /metrics; 0 takes a free one; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drain-delay", type=float, default=0.0, metavar="S",
+        help="when stopped, be unready for so long before refusing requests; default: %(default)g",
+    )  # fmt: skip
     parser.add_argument("--run-dir", type=Path, help="logs and assembled backends; default: artifacts/server/<pid>")
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME", help="serve only these; default: all")
 
@@ -295,6 +311,39 @@ def _list(parser: argparse.ArgumentParser) -> None:
     _repository(parser)
 
 
+def _publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="FOLDER", help="a model's folder in a repository: a path, or a URL as s3://..."
+    )
+    parser.add_argument(
+        "--repository", default="model_repository", help="where to: a path, or a URL; default: %(default)s"
+    )
+    parser.add_argument("--version", type=_positive, metavar="N", help="of the source; default: the one that serves")
+    parser.add_argument(
+        "--keep", type=_positive, default=2, metavar="N", help="versions that stay; default: %(default)s"
+    )
+    _supervisor(parser)
+
+
+def _rollback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="the name that the server knows, e.g. fashion_openvino_int8")
+    parser.add_argument("--to", type=_positive, metavar="N", help="default: the newest intact one before the present")
+    _repository(parser)
+    _supervisor(parser)
+
+
+def _supervisor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server", metavar="HOST:PORT", help="the health address of `trident serve`: wait until the version serves"
+    )
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="for that; default: %(default)g")
+
+
+def _models_of(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all")
+    _repository(parser)
+
+
 def _lint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "paths",
@@ -381,6 +430,10 @@ _OPTIONS: Final = {
     "history": _history,
     "report": _report,
     "list": _list,
+    "publish": _publish,
+    "rollback": _rollback,
+    "versions": _models_of,
+    "verify": _models_of,
     "lint": _lint,
     "check": _check,
     "explain": _explain,

@@ -95,8 +95,8 @@ def serving(folder: Path) -> Iterator[Host]:
     with leased_prefix() as prefix, assembled(installation, repository, prefix) as assembly:
         ports = reserve("127.0.0.1", (0, 0, 0))
         launch = Launch(
-            assembly.repository, assembly.backends, "127.0.0.1", *ports, exit_timeout_s=8, control_key="key",
-            shm_prefix=prefix,
+            assembly.repository, assembly.canaries, assembly.backends, "127.0.0.1", *ports, exit_timeout_s=8,
+            control_key="key", shm_prefix=prefix,
         )  # fmt: skip
         command = [str(installation.binary), *arguments(launch, installation.version)]
         process = ServerProcess(command, environment(installation, os.environ), assembly.root, log)
