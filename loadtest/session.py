@@ -60,7 +60,7 @@ class Session:
             self.live.follow(names, load.exchanges)
             return load
         job = Job(names, plan.protocol, self.requests, answer_bytes(self.pack), order.draw(), plan.timeout_s)
-        return generate(job, users, self.address, lambda exchanges: self.live.follow(names, exchanges))
+        return generate(job, users, self.address, follow=lambda exchanges: self.live.follow(names, exchanges))
 
     def usage(self, targets: tuple[Target, ...]) -> list[Usage]:
         """What the server's processes have used so far for each target."""

@@ -28,7 +28,8 @@ def work(options: argparse.Namespace, pack: Path) -> int:
     ]  # fmt: skip
     while True:
         progress.print(f"waiting for the load test at {place}; Ctrl-C ends this worker", soft_wrap=True, markup=False)
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        environment = {**os.environ, "GEVENT_BACKEND": "select"}  # see loadtest.__main__
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
             words = process.stderr.read() if process.stderr else ""
         if process.returncode:
             last = words.strip().splitlines()[-1:] or [f"exit code {process.returncode}"]

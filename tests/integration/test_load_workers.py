@@ -101,7 +101,7 @@ def test_a_worker_of_another_host_takes_part_and_one_with_other_samples_does_not
     checked(report, tmp_path / "joined")
     assert report.processes == 2  # one here, one there
     write_digits_pack(tmp_path / "pack", logits_of(IMAGES).argmax(axis=1))
-    with pytest.raises(GeneratorError, match=r"cannot take part: its sample pack .* is another than the master's"):
+    with pytest.raises(GeneratorError, match=r"cannot take part: its sample pack is another than the master's"):
         run(tmp_path / "pack", tmp_path / "other")
     assert not (tmp_path / "other" / "load.json").exists()
 
