@@ -35,7 +35,7 @@ def main() -> int:
 
         run(plan, arguments.out, tell)
     except TridentError as error:
-        print(error, file=sys.stderr)
+        tell(LoadEvent(kind="failed", variant="", done=0, total=0, message=str(error)))
         return error.exit_code
     return 0
 

@@ -16,9 +16,10 @@ PROTOCOL_NAMES: Final[dict[Protocol, str]] = {"http": "HTTP", "grpc": "gRPC", "r
 
 
 class LoadEvent(ResultModel):
-    """A part of the work is done, `done` of `total`; or something is to be noted. `message` is for people."""
+    """A part of the work is done, `done` of `total`; or something is to be noted; or it cannot go on. `message` is for
+    people."""
 
-    kind: Literal["note", "accuracy", "window"]
+    kind: Literal["note", "accuracy", "window", "failed"]
     variant: str
     done: int
     total: int
@@ -86,6 +87,7 @@ def describe_window(row: LoadWindow, first_failure: str) -> str:
         f"the server counted {counted} requests where {row.requests} were sent: it has other clients"
         if counted > row.requests * OTHER_LOAD
         else "",
+        "" if row.server else "the server was started again meanwhile, so what it counted is lost",
     ]
     load = describe_load(row.users, row.offered_rps)
     return f"{row.variant} over {PROTOCOL_NAMES[row.protocol]}, {load}: {', '.join(filter(None, parts))}"

@@ -33,7 +33,7 @@ class Load:
 
 
 def generate(
-    job: Job, users: int, address: Address, follow: Callable[[Sequence[Exchange]], None] | None = None
+    job: Job, users: int, address: Address, *, follow: Callable[[Sequence[Exchange]], None] | None = None
 ) -> Load:
     """Runs the users, all starting at once, until the job's order ends and the last answer has come. `follow` gets the
     list that grows meanwhile.

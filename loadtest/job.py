@@ -7,7 +7,7 @@ import math
 import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from core.results import ResultModel
@@ -23,6 +23,13 @@ class Arrival(NamedTuple):
     model: int = 0
 
 
+class Heard:
+    """When a request was last sent to which the server said anything; at first, the beginning."""
+
+    def __init__(self) -> None:
+        self.last_s = time.perf_counter()
+
+
 @dataclass(frozen=True)
 class Job:
     """Send the samples of `order`, from which all users draw, to the models `names`. `requests` holds one encoded
@@ -34,6 +41,7 @@ class Job:
     answer_bytes: int
     order: Iterator[Arrival]
     timeout_s: float
+    heard: Heard = field(default_factory=Heard)
 
 
 class Exchange(NamedTuple):

@@ -153,7 +153,8 @@ def judge_window(step: Step, target: Target, protocol: Protocol, recorded: Recor
         accuracy=recorded.value,
         generator_cores=around.cpu_s / seconds,
         generator_share=around.sent / seconds / around.ceiling_rps if around.ceiling_rps else None,
-        server=server_delta(around.counted, around.usage, recorded.seconds),
+        # A server that was started again counts from nothing: less than before means that it cannot be told.
+        server=server_delta(around.counted, around.usage, recorded.seconds) if around.counted.requests >= 0 else None,
         phases=_phases(step.load, recorded) if isinstance(step.load, OpenLoop) else (),
     )
 

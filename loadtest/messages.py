@@ -10,6 +10,7 @@ import numpy as np
 
 from core.results import ResultModel, Sha256
 from core.scenario import Protocol
+from loadtest.errors import PlanError
 from loadtest.job import Exchange, Order
 
 ASSIGNMENT, SHARE, REFUSAL = "assignment", "share", "refusal"
@@ -51,6 +52,14 @@ class Refusal(ResultModel):
 
     number: int
     why: str
+
+
+def check(assignment: Assignment, samples_sha256: Sha256, version: str) -> None:
+    """Raises PlanError if a worker of this version, with these samples, cannot do its part."""
+    if assignment.version != version:
+        raise PlanError(f"it has Trident {version}, and the master {assignment.version}")
+    if assignment.samples_sha256 != samples_sha256:
+        raise PlanError("its sample pack is another than the master's; copy that one")
 
 
 def pack_share(number: int, cpu_s: float, exchanges: tuple[Exchange, ...], start_s: float) -> Share:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.files import write_atomically
 from core.load_results import LoadReport
+from loadtest.errors import recording
 from loadtest.events import LoadEvent
 from loadtest.launch import run_plan
 from loadtest.plan import LoadPlan
@@ -47,7 +48,8 @@ def run_plans(
     from loadtest.raw import join_files  # only here: it takes pyarrow a while to load
 
     join_files([out / plan.protocol / "requests.parquet" for plan in plans], out / "requests.parquet")
-    write_atomically(out / "load.json", report.to_json())
+    with recording(out / "load.json"):
+        write_atomically(out / "load.json", report.to_json())
     return report
 
 

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from client import InferenceClient
 from client.address import parse_address
+from core.errors import InferenceError
 from core.files import write_atomically
 from core.load_results import Capacity, Ceiling, LoadReport, LoadWindow, ServedAccuracy
 from core.machine import cores, describe, now
 from core.samples import SamplePack, read_arrays, read_pack
 from core.scenario import CapacitySearch
 from loadtest.ceiling import find_ceiling
-from loadtest.errors import PlanError
+from loadtest.errors import PlanError, ServerLostError, recording
 from loadtest.events import LoadEvent, describe_ceiling
 from loadtest.generator import measure_ceiling
 from loadtest.live import Live, exported
@@ -32,7 +33,8 @@ Tell = Callable[[LoadEvent], None]
 
 
 def run(plan: LoadPlan, out: Path, tell: Tell) -> LoadReport:
-    """Each variant's served accuracy, then all windows. Writes `requests.parquet` and `load.json` into `out`."""
+    """Each variant's served accuracy, then all windows. Writes `requests.parquet` and `load.json` into `out`, both only
+    when all is done. Raises ServerLostError, RecordingError, PlanError, GeneratorError; InferenceError, InputError."""
     accuracy: list[ServedAccuracy] = []
     windows: list[LoadWindow] = []
     found: list[Capacity] = []
@@ -42,21 +44,27 @@ def run(plan: LoadPlan, out: Path, tell: Tell) -> LoadReport:
             tell(LoadEvent(kind=kind, variant=variant, done=done, total=plan.parts, message=message))
             session.live.done(done)
 
-        for done, target in enumerate(plan.targets, start=1):
-            served, message = serve_once(session, target)
-            accuracy.append(served)
-            say("accuracy", target.variant, done, message)
-        for done, step in enumerate(steps(plan), start=len(accuracy) + 1):
+        try:
+            for done, target in enumerate(plan.targets, start=1):
+                served, message = serve_once(session, target)
+                accuracy.append(served)
+                say("accuracy", target.variant, done, message)
+            for done, step in enumerate(steps(plan), start=len(accuracy) + 1):
 
-            def say_window(variant: str, message: str, done: int = done) -> None:
-                say("window", variant, done, message)
+                def say_window(variant: str, message: str, done: int = done) -> None:
+                    say("window", variant, done, message)
 
-            if isinstance(step.load, CapacitySearch):
-                probes, row = search(session, step, step.load, say_window)
-                found.append(row)
-                windows += probes
-            else:
-                windows += measure(session, step, f"{plan.seed} {step.pass_number} {step.users}", say_window)
+                if isinstance(step.load, CapacitySearch):
+                    probes, row = search(session, step, step.load, say_window)
+                    found.append(row)
+                    windows += probes
+                else:
+                    windows += measure(session, step, f"{plan.seed} {step.pass_number} {step.users}", say_window)
+        except InferenceError as error:
+            raise ServerLostError(
+                f"the server stopped answering when {done - 1} of {plan.parts} parts of the load test were done: "
+                f"{error}; nothing is judged from half a run"
+            ) from error
         report = LoadReport(
             created_at=now(),
             model=plan.model,
@@ -72,7 +80,8 @@ def run(plan: LoadPlan, out: Path, tell: Tell) -> LoadReport:
             capacity=tuple(found),
             ceilings=(session.ceiling,) if session.ceiling else (),
         )
-    write_atomically(out / "load.json", report.to_json())
+    with recording(out / "load.json"):
+        write_atomically(out / "load.json", report.to_json())
     return report
 
 

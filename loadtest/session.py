@@ -60,7 +60,7 @@ class Session:
             self.live.follow(names, load.exchanges)
             return load
         job = Job(names, plan.protocol, self.requests, answer_bytes(self.pack), order.draw(), plan.timeout_s)
-        return generate(job, users, self.address, lambda exchanges: self.live.follow(names, exchanges))
+        return generate(job, users, self.address, follow=lambda exchanges: self.live.follow(names, exchanges))
 
     def usage(self, targets: tuple[Target, ...]) -> list[Usage]:
         """What the server's processes have used so far for each target."""
@@ -79,6 +79,8 @@ def serve_once(session: Session, target: Target) -> tuple[ServedAccuracy, str]:
     order = once(pack.info.count, f"{plan.seed}", plan.accuracy_s)
     load = session.generate((target,), plan.accuracy_users, order)
     recorded = record(load.exchanges, pack)
+    if recorded.failed:
+        session.client.statistics(target.triton_name)  # raises InferenceError if the server is no more
     session.raw.write(target.variant, plan.protocol, plan.accuracy_users, None, 0, recorded)
     row = judge_accuracy(target, plan.protocol, recorded, session.in_process[target.variant])
     return row, describe_accuracy(row, pack.info.count, recorded.first_failure)
@@ -100,7 +102,7 @@ def measure(session: Session, step: Step, seed: str, say: Callable[[str, str], N
     else:
         order = until(step.load.seconds, pack.info.count, seed)
     used_before = session.usage(targets)
-    before = [session.client.statistics(target.triton_name) for target in targets]
+    before = [at_rest(session.client, target.triton_name) for target in targets]
     load = session.generate(targets, step.users, order)
     usage = used(used_before, session.usage(targets))
     start_s = min((exchange.due_s for exchange in load.exchanges), default=0.0) - (due[0] if len(due) else 0.0)
@@ -170,11 +172,23 @@ def closed_rps(session: Session, target: Target, users: int) -> float:
     return max(1.0, float(recorded.good.sum()) / (recorded.seconds or 1.0))
 
 
+def at_rest(client: InferenceClient, name: str) -> ModelStatistics:
+    """What the server has counted, once it counts no more: the last answers of the warm-up may come late."""
+    deadline_s, last = time.monotonic() + SETTLE_S, client.statistics(name)
+    while time.monotonic() < deadline_s:
+        time.sleep(SETTLE_POLL_S)
+        now = client.statistics(name)
+        if now == last:
+            break
+        last = now
+    return last
+
+
 def settled(client: InferenceClient, name: str, before: ModelStatistics, answered: int) -> ModelStatistics:
     """What the server counted since `before`, once that is all that it answered (or it does not become so)."""
     deadline_s = time.monotonic() + SETTLE_S
     while True:
         counted = client.statistics(name) - before
-        if counted.requests >= answered or time.monotonic() > deadline_s:
+        if counted.requests >= answered or counted.requests < 0 or time.monotonic() > deadline_s:
             return counted
         time.sleep(SETTLE_POLL_S)

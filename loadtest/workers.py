@@ -131,5 +131,5 @@ class Workers:
         clients = self._runner.clients
         lost = [name for name in needed if name not in clients or clients[name].state == STATE_MISSING]
         if gone or lost:
-            who = f"process {gone[0]}" if gone else lost[0]
+            who = f"process {gone[0]}, whose words are in loadtest.log" if gone else lost[0]
             raise GeneratorError(f"a worker of the load generator was lost ({who}); nothing is judged from half a run")

@@ -252,6 +252,29 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
         "--price", type=_price, metavar="AMOUNT", help="of this machine an hour: adds the cost of a million inferences"
     )
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn by chance; default: %(default)s")
+    parser.add_argument(
+        "--metrics-port",
+        type=_port,
+        metavar="PORT",
+        help="Prometheus metrics while it runs, on 127.0.0.1; 0: a free one",
+    )
+    parser.add_argument(
+        "--web", type=_port, nargs="?", const=8089, metavar="PORT",
+        help="no load test, but Locust's own page on 127.0.0.1, to try loads by hand; default: 8089",
+    )  # fmt: skip
+    many = parser.add_argument_group("several load generators, by Locust's master and workers")
+    many.add_argument("--processes", type=_positive, default=1, metavar="N", help="on this machine; default: 1")
+    many.add_argument(
+        "--expect-workers", type=int, choices=range(257), default=0, metavar="N", help="to wait for, from other hosts"
+    )
+    many.add_argument(
+        "--master-bind-host", default="127.0.0.1", metavar="HOST",
+        help="where they come to; anyone there may take part, so trust the network; default: %(default)s",
+    )  # fmt: skip
+    many.add_argument("--master-bind-port", type=_port, default=5557, metavar="PORT", help="default: %(default)s")
+    many.add_argument("--worker", action="store_true", help="be such a worker, run after run, until Ctrl-C")
+    many.add_argument("--master-host", default="127.0.0.1", metavar="HOST", help="the worker's master")
+    many.add_argument("--master-port", type=_port, default=5557, metavar="PORT", help="default: %(default)s")
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:

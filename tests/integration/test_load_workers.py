@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from core.load_results import LoadReport
 from core.scenario import ClosedLoop, OpenLoop, Scenario
 from loadtest import GeneratorError, LoadEvent, LoadPlan, Target, run_plan
-from tests.integration.loadtest_fixtures import IMAGES, SAMPLES, Served, logits_of, write_digits_pack
+from tests.integration.loadtest_fixtures import IMAGES, SAMPLES, Served, logits_of, write_artifacts, write_digits_pack
 from tests.integration.server_fixtures import wait_for
 
 CLOSED = ClosedLoop(users=(4,), seconds=0.5)
@@ -90,20 +90,28 @@ def test_a_worker_of_another_host_takes_part_and_one_with_other_samples_does_not
     """It is this host here; what tells a worker apart is that the master did not start it."""
 
     def run(pack: Path, out: Path) -> LoadReport:
-        command = [sys.executable, "-m", "loadtest.worker", "--master-host", "127.0.0.1", "--pack", str(pack)]
-        with subprocess.Popen([*command, "--master-port", "15557"]) as worker:
+        write_artifacts(out / "artifacts", pack, "digits")
+        command = [sys.executable, "-m", "trident.main", "loadtest", "digits", "--artifacts", str(out / "artifacts")]
+        with subprocess.Popen([*command, "--worker", "--master-port", "15557"], stderr=subprocess.PIPE) as worker:
             try:
                 return run_plan(plan_of(served, expect_workers=1, master_port=15557), out, nothing)
             finally:
                 worker.terminate()
+                _, words = worker.communicate()
+                assert b"waiting for the load test at 127.0.0.1:15557" in words
 
     report = run(served.pack, tmp_path / "joined")
     checked(report, tmp_path / "joined")
     assert report.processes == 2  # one here, one there
     write_digits_pack(tmp_path / "pack", logits_of(IMAGES).argmax(axis=1))
-    with pytest.raises(GeneratorError, match=r"cannot take part: its sample pack .* is another than the master's"):
+    with pytest.raises(GeneratorError, match=r"cannot take part: its sample pack is another than the master's"):
         run(tmp_path / "pack", tmp_path / "other")
     assert not (tmp_path / "other" / "load.json").exists()
+
+    def left() -> list[psutil.Process]:
+        return [one for one in psutil.process_iter(["cmdline"]) if str(tmp_path) in " ".join(one.info["cmdline"] or [])]
+
+    wait_for(lambda: not left(), "the workers see that whoever started them has gone")
 
 
 def test_nothing_is_judged_without_a_worker_that_was_lost(served: Served, tmp_path: Path) -> None:

@@ -103,3 +103,8 @@ def test_a_ceiling_is_told_with_its_age(age: timedelta, words: str) -> None:
     assert describe_ceiling(row) == (
         f"the load generator can send 8,600 requests/s over gRPC, with 2 processes (3.18 kB each; measured {words})"
     )
+
+
+def test_a_window_in_which_the_server_was_started_again_says_so() -> None:
+    words = describe_window(WINDOW.model_copy(update={"server": None}), "")
+    assert words.endswith("the server was started again meanwhile, so what it counted is lost")
