@@ -23,12 +23,13 @@ class Load:
     cpu_s: float
 
 
-def generate(job: Job, users: int, address: Address) -> Load:
-    """Runs the users, all starting at once, until the job's order ends and the last answer has come.
+def generate(job: Job, users: int, address: Address, user: type[InferUser] = InferUser) -> Load:
+    """Runs the users, all starting at once, until the job's order ends and the last answer has come. `user` is their
+    kind.
 
     Each run has users, connections and a Locust environment of its own, and leaves nothing behind.
     """
-    user_class = type("TritonUser", (InferUser,), {"job": job, "host": f"{scheme(job.protocol)}://{address}"})
+    user_class = type("TritonUser", (user,), {"job": job, "host": f"{scheme(job.protocol)}://{address}"})
     environment = Environment(user_classes=[user_class])
     runner = environment.create_local_runner()
     exchanges: list[Exchange] = []

@@ -1,0 +1,123 @@
+"""The networks of the serving benchmark, written as ONNX and built by Trident as a user's own would be.
+
+Their weights are random, since only their time matters: `tiny` is all overhead, `deep` takes long enough that the
+overhead is small. `deep_slow` is `deep` with one more block of twenty, whose weights are zero: it does 5% more work for
+the same answers. `*_single` are the same files with a largest batch of 1.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import onnx
+import onnxruntime
+import yaml
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.demo import TRIDENT, run
+from benchmarks.in_process import write_spec
+
+SIDE: Final = 32
+SAMPLES: Final = 64
+
+
+@dataclass(frozen=True)
+class Cnn:
+    """3 x 32 x 32 through `blocks` residual convolutions of `width` channels at full size, and `idle` more of zeros."""
+
+    width: int
+    blocks: int
+    idle: int = 0
+    batch: int = 32
+
+
+CNNS: Final = {
+    "tiny": Cnn(16, 5), "tiny-single": Cnn(16, 5, batch=1),
+    "deep": Cnn(64, 20, batch=8), "deep-single": Cnn(64, 20, batch=1),
+    "twin": Cnn(64, 20, batch=8), "slow": Cnn(64, 20, idle=1, batch=8),
+}  # fmt: skip
+
+
+def write_onnx(cnn: Cnn, path: Path) -> None:
+    """The network as an ONNX file; of equal sizes the same."""
+    random = np.random.default_rng(0)
+    nodes, weights = [], []
+
+    def conv(source: str, name: str, inner: int, scale: float) -> None:
+        values = random.standard_normal((cnn.width, inner, 3, 3)) * scale * (2 / (9 * inner)) ** 0.5
+        weights.append(numpy_helper.from_array(values.astype(np.float32), f"{name}_w"))
+        nodes.append(
+            helper.make_node("Conv", [source, f"{name}_w"], [name], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+        )
+        nodes.append(helper.make_node("Relu", [name], [f"{name}_relu"]))
+
+    conv("x", "stem", 3, 1.0)
+    last = "stem_relu"
+    for number in range(cnn.blocks + cnn.idle):
+        name = f"block{number}"
+        conv(last, name, cnn.width, 0.5 if number < cnn.blocks else 0.0)
+        nodes.append(helper.make_node("Add", [last, f"{name}_relu"], [f"{name}_sum"]))
+        last = f"{name}_sum"
+    head = np.random.default_rng(1).standard_normal((cnn.width, 10)) / cnn.width**0.5
+    weights.append(numpy_helper.from_array(head.astype(np.float32), "head_w"))
+    nodes += [
+        helper.make_node("GlobalAveragePool", [last], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "head_w"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "cnn",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10])],
+        weights,
+    )  # fmt: skip
+    onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)]), path)
+
+
+def write_cnn_spec(name: str, folder: Path) -> Path:
+    """A spec with its network and samples, whose labels are the network's own decisions."""
+    cnn, path = CNNS[name], folder / f"{name}.onnx"
+    write_onnx(cnn, path)
+    random = np.random.default_rng(2)
+    calibration, x = (random.random((count, 3, SIDE, SIDE), np.float32) for count in (16, SAMPLES))
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    labels = session.run(None, {"x": x})[0].argmax(axis=1).astype(np.int64)
+    np.savez(folder / "calibration.npz", x=calibration)
+    np.savez(folder / f"{name}.npz", x=x, label=labels)
+    content = {
+        "name": name,
+        "checkpoint": {"onnx": path.name},
+        "inputs": [{"name": "x", "dims": [3, SIDE, SIDE]}],
+        "outputs": [{"name": "logits", "dims": [10]}],
+        "batch": {"max": cnn.batch},
+        "data": {"calibration": "calibration.npz", "evaluation": f"{name}.npz"},
+        "metric": {"name": "top1", "output": "logits"},
+        "variants": ["onnx_fp32"],
+    }
+    spec = folder / f"{name}.yaml"
+    spec.write_text(yaml.safe_dump(content))
+    return spec
+
+
+def build(folder: Path) -> None:
+    """Builds all into `folder`: `repository/` and `artifacts/`. The example is built too, with a largest batch of 1
+    beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    example = write_spec("fashion", ("torch_fp32", "onnx_fp32", "openvino_int8"), folder)
+    single = yaml.safe_load(example.read_text()) | {"name": "fashion-single", "batch": {"max": 1}}
+    single["variants"] = ["onnx_fp32"]
+    (folder / "fashion-single.yaml").write_text(yaml.safe_dump(single))
+    specs = [example, folder / "fashion-single.yaml", *(write_cnn_spec(name, folder) for name in CNNS)]
+    where = ["--repository", f"{folder}/repository", "--artifacts", f"{folder}/artifacts"]
+    run([*TRIDENT, "build", *map(str, specs), *where])
+
+
+if __name__ == "__main__":
+    import sys
+
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    build(Path(sys.argv[1]))
