@@ -137,21 +137,25 @@ def gap_claim(name: str, ratios: Sequence[float], unit: str, target: float | Non
 def peers(work: Path) -> Measured:
     """The same ONNX file behind other servers."""
     model, pack = work / "models/tiny.onnx", work / "models/artifacts/tiny"
-    with serving(work, "tiny_onnx_fp32") as server:
-        http, grpc = (contestant(server, work, "tiny_onnx_fp32", dialect) for dialect in ("raw", "grpc"))
-        grpc = grpc.model_copy(update={"name": "tiny_onnx_fp32 over gRPC"})
+    names = ("tiny_onnx_fp32", "tiny-two_onnx_fp32")
+    with serving(work, *names) as server:
+        http = tuple(contestant(server, work, name) for name in names)
+        grpc = tuple(
+            contestant(server, work, name, "grpc").model_copy(update={"name": f"{name} over gRPC"}) for name in names
+        )
         ours = {"fastapi_raw": http, "fastapi_json": http, "litserve": http, "mlserver": grpc}
         targets = {"fastapi_raw": 1.6, "fastapi_json": 7.0, "litserve": 1.5, "mlserver": None}
-        return against(server, ours, onnx_peers(model), pack, work / "peers", targets)
+        return against(ours, onnx_peers(model), pack, work / "peers", targets)
 
 
 def torch_peer(work: Path) -> Measured:
     """The example's network in eager PyTorch behind FastAPI, beside Trident's best variant of it."""
     example, pack = HERE.parent / "examples/fashion", work / "models/artifacts/fashion"
-    with serving(work, "fashion_openvino_int8") as server:
-        ours = {"fastapi_torch": contestant(server, work, "fashion_openvino_int8")}
+    names = ("fashion_openvino_int8", "fashion-two_openvino_int8")
+    with serving(work, *names) as server:
+        ours = {"fastapi_torch": tuple(contestant(server, work, name) for name in names)}
         ways = torch_peers(example / "model.py", example / "fashion.pt")
-        return against(server, ours, ways, pack, work / "peers", {"fastapi_torch": 5.0})
+        return against(ours, ways, pack, work / "peers", {"fastapi_torch": 5.0})
 
 
 def session_of(path: Path, spinning: bool) -> onnxruntime.InferenceSession:
@@ -212,15 +216,20 @@ def batching(work: Path) -> Measured:
     names = [f"{model}_onnx_fp32" for pair in pairs.values() for model in pair]
     files = {"small": work / "models/tiny.onnx"}
     [files["cnn"]] = (work / "models/repository/fashion_onnx_fp32").glob("*/model.onnx")
-    with serving(work, *names) as server, Generator([contestant(server, work, name) for name in names]) as generator:
-        with InferenceClient(server.http_url) as client:
-            before = {name: client.statistics(name) for name in names}
-            windows = interleaved(generator, names, (users,), 1.5, ROUNDS)
-            counted_ = {name: client.statistics(name) - before[name] for name in names}
+    with (
+        serving(work, *names) as server,
+        Generator([contestant(server, work, name) for name in names]) as generator,
+        InferenceClient(server.http_url) as client,
+    ):
+        before = {name: client.statistics(name) for name in names}
+        windows = interleaved(generator, names, (users,), 1.5, ROUNDS)
+        counts = {name: client.statistics(name) - before[name] for name in names}
     claims = []
+    targets = {"small": 1.6, "cnn": 1.15}
     for kind, pair in pairs.items():
         many, single = ([w for w in windows if w.variant == f"{model}_onnx_fp32"] for model in pair)
-        mean = counted_[many[0].variant].inferences / max(1, counted_[many[0].variant].executions)
+        count = counts[many[0].variant]
+        mean = count.inferences / max(1, count.executions)
         time_ms = times_ms(files[kind])
         table = ", ".join(f"t({size}) {value:.2f}" for size, value in time_ms.items())
         bound = max(size * time_ms[1] / time_ms[size] for size in BATCHES)
@@ -228,7 +237,7 @@ def batching(work: Path) -> Measured:
         tails = [(other.p95_ms or 0.0) / (one.p95_ms or np.inf) for one, other in zip(many, single, strict=True)]
         unit = f"x {pair[1]}, {users} users"
         claims += [
-            ratio_claim(f"batching_gain_{kind}", gains, f"{unit}, {mean:.1f} a batch", {"small": 1.6, "cnn": 1.15}[kind]),
+            ratio_claim(f"batching_gain_{kind}", gains, f"{unit}, {mean:.1f} a batch", targets[kind]),
             ratio_claim(f"batching_p95_{kind}", tails, f"x shorter p95 than {pair[1]}, {users} users", 1.0),
             counted(f"batching_bound_{kind}", bound, f"x, what the network alone allows: {table} ms", 0.0, "higher")
             .model_copy(update={"target": None}),

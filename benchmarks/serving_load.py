@@ -1,7 +1,7 @@
-"""Windows of load for several servers in turn, sent by the users of `trident loadtest`: the same generator for all.
+"""Windows of load for several servers in turn, sent by the users of `trident loadtest`: one generator for all.
 
-`python -m benchmarks.serving_load` is the process that imports Locust: it reads one JSON line for each window and writes
-one. `Generator` starts and asks it, so that a benchmark can do other things between two windows.
+`python -m benchmarks.serving_load` is the process that imports Locust: it reads one JSON line for each window and
+writes one. `Generator` starts and asks it, so that a benchmark can do other things between two windows.
 """
 
 from __future__ import annotations

@@ -33,13 +33,20 @@ class Cnn:
     blocks: int
     idle: int = 0
     batch: int = 32
+    instances: int = 1
 
 
 CNNS: Final = {
-    "tiny": Cnn(16, 5), "tiny-single": Cnn(16, 5, batch=1),
+    "tiny": Cnn(16, 5), "tiny-single": Cnn(16, 5, batch=1), "tiny-two": Cnn(16, 5, instances=2),
     "deep": Cnn(64, 20, batch=8), "deep-single": Cnn(64, 20, batch=1),
     "twin": Cnn(64, 20, batch=8), "slow": Cnn(64, 20, idle=1, batch=8),
 }  # fmt: skip
+
+EXAMPLES: Final = {
+    "fashion-single": {"batch": {"max": 1}, "variants": ["onnx_fp32"]},
+    "fashion-two": {"serving": {"instances": 2}, "variants": ["openvino_int8"]},
+}
+"""The example in other settings -> what differs from its own spec."""
 
 
 def write_onnx(cnn: Cnn, path: Path) -> None:
@@ -50,9 +57,7 @@ def write_onnx(cnn: Cnn, path: Path) -> None:
     def conv(source: str, name: str, inner: int, scale: float) -> None:
         values = random.standard_normal((cnn.width, inner, 3, 3)) * scale * (2 / (9 * inner)) ** 0.5
         weights.append(numpy_helper.from_array(values.astype(np.float32), f"{name}_w"))
-        nodes.append(
-            helper.make_node("Conv", [source, f"{name}_w"], [name], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-        )
+        nodes.append(helper.make_node("Conv", [source, f"{name}_w"], [name], kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
         nodes.append(helper.make_node("Relu", [name], [f"{name}_relu"]))
 
     conv("x", "stem", 3, 1.0)
@@ -97,6 +102,7 @@ def write_cnn_spec(name: str, folder: Path) -> Path:
         "data": {"calibration": "calibration.npz", "evaluation": f"{name}.npz"},
         "metric": {"name": "top1", "output": "logits"},
         "variants": ["onnx_fp32"],
+        "serving": {"instances": cnn.instances},
     }
     spec = folder / f"{name}.yaml"
     spec.write_text(yaml.safe_dump(content))
@@ -108,10 +114,10 @@ def build(folder: Path) -> None:
     beside it."""
     folder.mkdir(parents=True, exist_ok=True)
     example = write_spec("fashion", ("torch_fp32", "onnx_fp32", "openvino_int8"), folder)
-    single = yaml.safe_load(example.read_text()) | {"name": "fashion-single", "batch": {"max": 1}}
-    single["variants"] = ["onnx_fp32"]
-    (folder / "fashion-single.yaml").write_text(yaml.safe_dump(single))
-    specs = [example, folder / "fashion-single.yaml", *(write_cnn_spec(name, folder) for name in CNNS)]
+    own = yaml.safe_load(example.read_text())
+    for name, changes in EXAMPLES.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(own | {"name": name} | changes))
+    specs = [example, *(folder / f"{name}.yaml" for name in EXAMPLES), *(write_cnn_spec(name, folder) for name in CNNS)]
     where = ["--repository", f"{folder}/repository", "--artifacts", f"{folder}/artifacts"]
     run([*TRIDENT, "build", *map(str, specs), *where])
 

@@ -13,7 +13,6 @@ from core.comparison import Claim
 from core.intervals import block_ratio
 from core.load_results import LoadWindow
 from core.machine import cores
-from server.supervisor import Server
 
 USERS: Final = (4, 16)
 SECONDS, ROUNDS = 1.0, 8
@@ -39,7 +38,8 @@ def onnx_peers(model: Path) -> dict[str, tuple[Peer, ...]]:
         Peer(f"mlserver-{batch}", "mlserver_onnx.py", (file, "{other}", "{port}", "0", batch, "{folder}"), "grpc")
         for batch in ("1", "32")
     )
-    return {"fastapi_raw": fastapi["bytes"], "fastapi_json": fastapi["json"], "litserve": litserve, "mlserver": mlserver}
+    raw, json = fastapi["bytes"], fastapi["json"]
+    return {"fastapi_raw": raw, "fastapi_json": json, "litserve": litserve, "mlserver": mlserver}
 
 
 def torch_peers(network: Path, weights: Path) -> dict[str, tuple[Peer, ...]]:
@@ -86,27 +86,25 @@ def ratio_claim(name: str, ratios: Sequence[float], unit: str, target: float | N
 
 
 def against(
-    server: Server, ours: Mapping[str, Contestant], peers: Mapping[str, tuple[Peer, ...]], pack: Path, folder: Path,
+    ours: Mapping[str, tuple[Contestant, ...]], peers: Mapping[str, tuple[Peer, ...]], pack: Path, folder: Path,
     targets: Mapping[str, float | None],
 ) -> tuple[tuple[Claim, ...], tuple[LoadWindow, ...]]:  # fmt: skip
-    """Each peer in the way that is quickest here, then all in turns. `ours`: peer -> what it is compared with; over
-    HTTP both sides get the load test's raw user."""
+    """Each peer beside Trident, `ours` under the peer's name, in turns; on both sides that way which is quickest here.
+    Over HTTP both get the load test's raw user."""
     every = tuple(peer for ways in peers.values() for peer in ways)
-    mine = {one.name: one for one in ours.values()}
-    with (
-        served(every, pack, folder) as contestants,
-        Generator([*mine.values(), *contestants]) as generator,
-    ):
-        tried = {
-            way.name: generator.window(way.name, TRY_USERS, TRY_SECONDS).throughput_rps
-            for way in every
-        }
-        chosen = {name: max((way.name for way in ways), key=lambda way: tried[way]) for name, ways in peers.items()}
-        windows = interleaved(generator, [*mine, *chosen.values()], USERS, SECONDS, ROUNDS)
+    mine = {one.name: one for ways in ours.values() for one in ways}
+    with served(every, pack, folder) as contestants, Generator([*mine.values(), *contestants]) as generator:
+        rps = {name: _tried(generator, name) for name in (*mine, *(peer.name for peer in every))}
+        our_way = {name: max((way.name for way in ways), key=lambda way: rps[way]) for name, ways in ours.items()}
+        their_way = {name: max((way.name for way in ways), key=lambda way: rps[way]) for name, ways in peers.items()}
+        windows = interleaved(generator, sorted({*our_way.values(), *their_way.values()}), USERS, SECONDS, ROUNDS)
     claims = []
-    for name, way in chosen.items():
-        rps, theirs = best_rps(windows, ours[name].name), best_rps(windows, way)
-        unit = f"x {way}, {ours[name].model} at each one's best of {' and '.join(map(str, USERS))} users"
-        ratios = [one / other for one, other in zip(rps, theirs, strict=True)]
-        claims.append(ratio_claim(f"{name}_ratio", ratios, unit, targets[name]))
+    for name, way in their_way.items():
+        pairs = zip(best_rps(windows, our_way[name]), best_rps(windows, way), strict=True)
+        unit = f"x {way}, {our_way[name]}, each at its best of {' and '.join(map(str, USERS))} users"
+        claims.append(ratio_claim(f"{name}_ratio", [one / other for one, other in pairs], unit, targets[name]))
     return tuple(claims), windows
+
+
+def _tried(generator: Generator, name: str) -> float:
+    return generator.window(name, TRY_USERS, TRY_SECONDS).throughput_rps

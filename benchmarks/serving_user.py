@@ -1,4 +1,4 @@
-"""The users of the load test with whole requests ready, to servers of several dialects. Importing this imports Locust."""
+"""The users of the load test with whole requests ready, to servers of several dialects. Imports Locust."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class PeerConnection(RawConnection):
         super().__init__(address, timeout_s)
         self._read = read
 
-    def read(self, status: int, head: bytes, body: bytes, expected_bytes: int) -> Answer:
+    def read(self, status: int, head: bytes, body: bytes, expected_bytes: int) -> Answer:  # noqa: ARG002
         """The output in the dialect's own form. See `RawConnection.read`."""
         if status != 200:
             return Answer(b"", f"HTTP {status}: {body[:200].decode(errors='replace')}")
@@ -155,7 +155,8 @@ def ready(contestant: Contestant) -> Ready:
     address = address_of(contestant, "raw")
     requests = tuple(
         f"POST {OVER_HTTP[dialect]} HTTP/1.1\r\nHost: {address}\r\nContent-Type: {TYPES[dialect]}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
         for body in bodies
     )
     return Ready(contestant, pack, requests, _user("raw", lambda: PeerConnection(address, TIMEOUT_S, READERS[dialect])))

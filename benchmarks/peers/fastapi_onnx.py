@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
@@ -56,5 +57,5 @@ async def json(asked: Asked) -> Response:
 if __name__ == "__main__":
     uvicorn.run(
         "fastapi_onnx:app", host="127.0.0.1", port=PORT, workers=WORKERS, log_level="error", access_log=False,
-        app_dir=os.path.dirname(os.path.abspath(__file__)),
+        app_dir=str(Path(__file__).resolve().parent),
     )  # fmt: skip

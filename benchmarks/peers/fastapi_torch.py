@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,5 +41,5 @@ async def raw(request: Request) -> Response:
 if __name__ == "__main__":
     uvicorn.run(
         "fastapi_torch:app", host="127.0.0.1", port=PORT, workers=WORKERS, log_level="error", access_log=False,
-        app_dir=os.path.dirname(os.path.abspath(__file__)),
+        app_dir=str(Path(__file__).resolve().parent),
     )  # fmt: skip

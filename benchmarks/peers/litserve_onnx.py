@@ -23,7 +23,7 @@ MODEL, PORT, WORKERS, BATCH = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), i
 class Api(litserve.LitAPI):
     """One model."""
 
-    def setup(self, device: str) -> None:
+    def setup(self, device: str) -> None:  # noqa: ARG002  # LitServe's own signature
         """Loads it, with the worker's share of the cores."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = max(1, len(os.sched_getaffinity(0)) // WORKERS)
