@@ -47,7 +47,7 @@ from server.supervisor import Server
 HERE: Final = Path(__file__).parent
 PAGE: Final = HERE.parent / "docs/load-testing.md"
 BEGIN, END = "<!-- serving: begin (written by `make bench-serving`) -->", "<!-- serving: end -->"
-ROUNDS: Final = 10
+ROUNDS: Final = 24
 BATCHES: Final = (1, 2, 4, 8, 16, 32)
 Measured = tuple[tuple[Claim, ...], tuple[LoadWindow, ...]]
 """Claims, and the windows behind them."""
@@ -93,7 +93,7 @@ def perf_analyzer_gap(work: Path) -> Measured:
         with Generator(mine) as generator:
             for suffix, name in names.items():
                 gaps: dict[str, list[float]] = {"rps": [], "p50": []}
-                for number in range(1, ROUNDS - 1):
+                for number in range(1, ROUNDS // 3 + 1):
                     theirs = _analyzed(program, environment, server.http_url, name, users, work)
                     window = generator.window(name, users, 2.0, number)
                     windows.append(window)
@@ -148,6 +148,24 @@ def peers(work: Path) -> Measured:
         return against(ours, onnx_peers(model), pack, work / "peers", targets)
 
 
+def image_peer(work: Path) -> Measured:
+    """Pictures of the usual size as JSON, beside the same as bytes."""
+    with serving(work, "image_onnx_fp32") as server:
+        ours = {"fastapi_json_image": (contestant(server, work, "image_onnx_fp32"),)}
+        ways = {"fastapi_json_image": onnx_peers(work / "models/image.onnx")["fastapi_json"]}
+        return against(ours, ways, work / "models/artifacts/image", work / "peers", {"fastapi_json_image": 7.0})
+
+
+def dense_peers(work: Path) -> Measured:
+    """A network whose time goes into reading its weights, which servers that form batches do once a batch."""
+    name, ways = "dense_onnx_fp32", onnx_peers(work / "models/dense.onnx")
+    with serving(work, name) as server:
+        mine = (contestant(server, work, name),)
+        chosen = {f"{peer}_dense": ways[peer] for peer in ("fastapi_raw", "litserve")}
+        targets = {"fastapi_raw_dense": 1.6, "litserve_dense": 1.5}
+        return against(dict.fromkeys(chosen, mine), chosen, work / "models/artifacts/dense", work / "peers", targets)
+
+
 def torch_peer(work: Path) -> Measured:
     """The example's network in eager PyTorch behind FastAPI, beside Trident's best variant of it."""
     example, pack = HERE.parent / "examples/fashion", work / "models/artifacts/fashion"
@@ -184,10 +202,10 @@ def retained(work: Path) -> Measured:
     windows = []
     with serving(work, name) as server, Generator([contestant(server, work, name)]) as generator:
         for number in range(1, ROUNDS + 1):
-            window = generator.window(name, users, 2.0, number)
+            window = generator.window(name, users, 0.7, number)
             windows.append(window)
             for kind, session in alone.items():
-                shares[kind].append(100 * window.throughput_rps / rps_of(session, 2.0))
+                shares[kind].append(100 * window.throughput_rps / rps_of(session, 0.7))
     unit = f"% of in process, {name} without batches, {users} users, {cores()} threads"
     return (
         ratio_claim("retained_throughput_pct", shares[""], unit, 92.0),
@@ -212,7 +230,7 @@ def times_ms(path: Path, seconds: float = 0.7) -> dict[int, float]:
 
 def batching(work: Path) -> Measured:
     """Batches that the server forms, over a largest batch of 1; and what the network's own times allow."""
-    users, pairs = 16, {"small": ("tiny", "tiny-single"), "cnn": ("fashion", "fashion-single")}
+    users, pairs = 32, {"small": ("tiny", "tiny-single"), "cnn": ("fashion", "fashion-single")}
     names = [f"{model}_onnx_fp32" for pair in pairs.values() for model in pair]
     files = {"small": work / "models/tiny.onnx"}
     [files["cnn"]] = (work / "models/repository/fashion_onnx_fp32").glob("*/model.onnx")
@@ -222,7 +240,7 @@ def batching(work: Path) -> Measured:
         InferenceClient(server.http_url) as client,
     ):
         before = {name: client.statistics(name) for name in names}
-        windows = interleaved(generator, names, (users,), 1.5, ROUNDS)
+        windows = interleaved(generator, names, (users,), 0.5, ROUNDS)
         counts = {name: client.statistics(name) - before[name] for name in names}
     claims = []
     targets = {"small": 1.6, "cnn": 1.15}
@@ -265,7 +283,7 @@ def users_per_core(work: Path) -> Measured:
                 for dialect in dialects
             ]  # fmt: skip
             with Generator(mine, available[-1:]) as generator:
-                windows = interleaved(generator, list(dialects), (16,), 1.5, ROUNDS)
+                windows = interleaved(generator, list(dialects), (16,), 0.5, ROUNDS)
     finally:
         os.sched_setaffinity(0, available)
     claims = []
@@ -292,7 +310,8 @@ def write_null_pack(folder: Path) -> None:
 
 
 PARTS: Final[Mapping[str, Callable[[Path], Measured]]] = {
-    "perf_analyzer": perf_analyzer_gap, "frozen": frozen, "verdicts": verdicts, "peers": peers, "torch": torch_peer,
+    "perf_analyzer": perf_analyzer_gap, "frozen": frozen, "verdicts": verdicts,
+    "peers": peers, "dense": dense_peers, "image": image_peer, "torch": torch_peer,
     "retained": retained, "batching": batching, "users": users_per_core,
 }  # fmt: skip
 

@@ -22,7 +22,7 @@ from core.results import ResultModel
 Dialect = Literal["raw", "http", "grpc", "bytes", "json", "base64"]
 OVER_HTTP: Final = {"bytes": "/raw", "json": "/json", "base64": "/predict"}
 """Dialects of the peers -> their path. The others are the Open Inference Protocol by the load test's own wires."""
-WARM_UP_S: Final = 0.5
+WARM_UP_S: Final = 0.15  # each time again: the last turn was seconds ago
 
 
 class Contestant(ResultModel):

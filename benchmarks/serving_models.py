@@ -1,12 +1,14 @@
 """The networks of the serving benchmark, written as ONNX and built by Trident as a user's own would be.
 
-Their weights are random, since only their time matters: `tiny` is all overhead, `deep` takes long enough that the
-overhead is small. `deep_slow` is `deep` with one more block of twenty, whose weights are zero: it does 5% more work for
-the same answers. `*_single` are the same files with a largest batch of 1.
+Their weights are random, since only their time matters. `tiny` is nearly all overhead; `dense` reads 17 MB of weights
+for each batch, however large; `image` takes 602 KB; `deep` takes so long that the overhead is small. `twin` is `deep`
+again; `slow` has one more block of twenty, whose weights are zero: it does 5% more work for the same answers.
+`*-single` are the same files with a largest batch of 1, `*-two` with two instances, each with half the threads.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,26 +24,31 @@ from benchmarks.demo import TRIDENT, run
 from benchmarks.in_process import write_spec
 
 SIDE: Final = 32
-SAMPLES: Final = 64
 
 
 @dataclass(frozen=True)
 class Cnn:
-    """3 x 32 x 32 through `blocks` residual convolutions of `width` channels at full size, and `idle` more of zeros."""
+    """A picture of 3 x `side` x `side`, reduced by `stride`, through `blocks` residual convolutions of `width`
+    channels, and `idle` more of zeros."""
 
     width: int
     blocks: int
     idle: int = 0
     batch: int = 32
     instances: int = 1
+    side: int = SIDE
+    stride: int = 1
+    samples: int = 64
 
 
 CNNS: Final = {
     "tiny": Cnn(16, 5), "tiny-single": Cnn(16, 5, batch=1), "tiny-two": Cnn(16, 5, instances=2),
     "deep": Cnn(64, 20, batch=8), "deep-single": Cnn(64, 20, batch=1),
+    "image": Cnn(16, 2, side=224, stride=8, samples=16),
     "twin": Cnn(64, 20, batch=8), "slow": Cnn(64, 20, idle=1, batch=8),
 }  # fmt: skip
 
+HIDDEN: Final = 1024  # of `dense`
 EXAMPLES: Final = {
     "fashion-single": {"batch": {"max": 1}, "variants": ["onnx_fp32"]},
     "fashion-two": {"serving": {"instances": 2}, "variants": ["openvino_int8"]},
@@ -54,13 +61,14 @@ def write_onnx(cnn: Cnn, path: Path) -> None:
     random = np.random.default_rng(0)
     nodes, weights = [], []
 
-    def conv(source: str, name: str, inner: int, scale: float) -> None:
+    def conv(source: str, name: str, inner: int, scale: float, stride: int = 1) -> None:
         values = random.standard_normal((cnn.width, inner, 3, 3)) * scale * (2 / (9 * inner)) ** 0.5
         weights.append(numpy_helper.from_array(values.astype(np.float32), f"{name}_w"))
-        nodes.append(helper.make_node("Conv", [source, f"{name}_w"], [name], kernel_shape=[3, 3], pads=[1, 1, 1, 1]))
+        shape = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1], "strides": [stride, stride]}
+        nodes.append(helper.make_node("Conv", [source, f"{name}_w"], [name], **shape))
         nodes.append(helper.make_node("Relu", [name], [f"{name}_relu"]))
 
-    conv("x", "stem", 3, 1.0)
+    conv("x", "stem", 3, 1.0, cnn.stride)
     last = "stem_relu"
     for number in range(cnn.blocks + cnn.idle):
         name = f"block{number}"
@@ -74,32 +82,55 @@ def write_onnx(cnn: Cnn, path: Path) -> None:
         helper.make_node("Flatten", ["pooled"], ["flat"]),
         helper.make_node("MatMul", ["flat", "head_w"], ["logits"]),
     ]
+    _save(nodes, weights, cnn.side, path)
+
+
+def _save(nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto], side: int, path: Path) -> None:
     graph = helper.make_graph(
-        nodes, "cnn",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, SIDE, SIDE])],
+        nodes, "network",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3, side, side])],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10])],
         weights,
     )  # fmt: skip
     onnx.save(helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)]), path)
 
 
+def write_dense(path: Path) -> None:
+    """Two hidden layers on the flattened picture: 17 MB of weights, which a batch reads once."""
+    random = np.random.default_rng(0)
+    sizes = (3 * SIDE * SIDE, HIDDEN, HIDDEN, 10)
+    weights = [
+        numpy_helper.from_array((random.standard_normal(pair) * (2 / pair[0]) ** 0.5).astype(np.float32), f"w{number}")
+        for number, pair in enumerate(itertools.pairwise(sizes))
+    ]
+    nodes = [helper.make_node("Flatten", ["x"], ["h0"])]
+    for number in range(2):
+        nodes.append(helper.make_node("MatMul", [f"h{number}", f"w{number}"], [f"m{number}"]))
+        nodes.append(helper.make_node("Relu", [f"m{number}"], [f"h{number + 1}"]))
+    nodes.append(helper.make_node("MatMul", ["h2", "w2"], ["logits"]))
+    _save(nodes, weights, SIDE, path)
+
+
 def write_cnn_spec(name: str, folder: Path) -> Path:
     """A spec with its network and samples, whose labels are the network's own decisions."""
-    cnn, path = CNNS[name], folder / f"{name}.onnx"
-    write_onnx(cnn, path)
+    cnn, path = CNNS.get(name, Cnn(0, 0)), folder / f"{name}.onnx"
+    if name in CNNS:
+        write_onnx(cnn, path)
+    else:
+        write_dense(path)
     random = np.random.default_rng(2)
-    calibration, x = (random.random((count, 3, SIDE, SIDE), np.float32) for count in (16, SAMPLES))
+    calibration, x = (random.random((count, 3, cnn.side, cnn.side), np.float32) for count in (16, cnn.samples))
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     labels = session.run(None, {"x": x})[0].argmax(axis=1).astype(np.int64)
-    np.savez(folder / "calibration.npz", x=calibration)
+    np.savez(folder / f"{name}-calibration.npz", x=calibration)
     np.savez(folder / f"{name}.npz", x=x, label=labels)
     content = {
         "name": name,
         "checkpoint": {"onnx": path.name},
-        "inputs": [{"name": "x", "dims": [3, SIDE, SIDE]}],
+        "inputs": [{"name": "x", "dims": [3, cnn.side, cnn.side]}],
         "outputs": [{"name": "logits", "dims": [10]}],
         "batch": {"max": cnn.batch},
-        "data": {"calibration": "calibration.npz", "evaluation": f"{name}.npz"},
+        "data": {"calibration": f"{name}-calibration.npz", "evaluation": f"{name}.npz"},
         "metric": {"name": "top1", "output": "logits"},
         "variants": ["onnx_fp32"],
         "serving": {"instances": cnn.instances},
@@ -117,7 +148,11 @@ def build(folder: Path) -> None:
     own = yaml.safe_load(example.read_text())
     for name, changes in EXAMPLES.items():
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(own | {"name": name} | changes))
-    specs = [example, *(folder / f"{name}.yaml" for name in EXAMPLES), *(write_cnn_spec(name, folder) for name in CNNS)]
+    specs = [
+        example,
+        *(folder / f"{name}.yaml" for name in EXAMPLES),
+        *(write_cnn_spec(name, folder) for name in (*CNNS, "dense")),
+    ]
     where = ["--repository", f"{folder}/repository", "--artifacts", f"{folder}/artifacts"]
     run([*TRIDENT, "build", *map(str, specs), *where])
 

@@ -14,9 +14,9 @@ from core.intervals import block_ratio
 from core.load_results import LoadWindow
 from core.machine import cores
 
-USERS: Final = (4, 16)
-SECONDS, ROUNDS = 1.0, 8
-TRY_USERS, TRY_SECONDS = 16, 1.0
+USERS: Final = (4, 32)
+SECONDS, ROUNDS = 0.5, 12  # short, so that what the machine does meanwhile meets both sides of a ratio
+TRY_USERS, TRY_SECONDS = 32, 0.7
 HERE: Final = Path(__file__).parent
 
 
