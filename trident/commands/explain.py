@@ -29,7 +29,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     table = Table("Field", "Value", "Meaning", title=f"{model.name}, on {limit} cores", title_justify="left")
     for line in lines:
-        table.add_row(escape(line.field), escape(line.value), escape(line.meaning))
+        why = f"\n[dim]Its comment: {escape(line.reason)}[/dim]" if line.reason else ""
+        table.add_row(escape(line.field), escape(line.value), escape(line.meaning) + why)
     console = result_console()
     console.print(table)
     if findings:

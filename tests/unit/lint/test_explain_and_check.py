@@ -69,6 +69,15 @@ def test_an_ensemble_is_told_step_by_step(tmp_path: Path) -> None:
     assert "m|makes answer from x, which is not in the repository" in said(tmp_path / "alone" / "e")
 
 
+def test_the_comment_above_a_field_is_its_reason(tmp_path: Path) -> None:
+    comment = "# far above\n\n# as many as\n  # the knee says\nmax_batch_size: 8"
+    swap("max_batch_size: 8", comment)(tmp_path)
+    model, context, _findings = checked(tmp_path / "m", NEWEST, 2)
+    reasons = {line.field: line.reason for line in explain(model, context) if line.reason}
+    assert reasons["max_batch_size"] == "as many as the knee says"
+    assert "backend" not in reasons
+
+
 def test_a_broken_configuration_is_explained_as_far_as_it_goes(tmp_path: Path) -> None:
     swap("dims: [ 4 ]", "dims: [ 4")(tmp_path)
     assert "cannot be understood; `trident lint` says where and why" in said(tmp_path / "m")
