@@ -146,6 +146,7 @@ def _parameters(
         "trident.model": spec.name,
         "trident.variant": variant,
         "trident.source_sha256": source_sha256,
+        "trident.target": spec.target,
     }
     if form == "openvino" and spec.target == "nvidia" and planned.batch > 1:
         values["ENABLE_BATCH_PADDING"] = "YES"  # the native backend takes no other batch than its maximum
