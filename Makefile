@@ -85,7 +85,9 @@ bench-compress: $(INSTALLED)  ## Train, prune, distil and measure: benchmarks/co
 	$(VENV)/bin/python -m examples.wardrobe.prepare
 	$(VENV)/bin/python -m benchmarks.compress
 
-bench-lint: $(INSTALLED)  ## Measure what `trident lint` finds and how quick it is: benchmarks/lint.json
+bench-lint: $(INSTALLED)  ## Measure what `trident lint` finds, and the planner: benchmarks/lint.json
+	for example in lite0 minilm crepe; do $(VENV)/bin/python -m examples.$$example.prepare $(PIP_ARGS) || exit 1; done
+	$(VENV)/bin/python -m examples.wardrobe.prepare
 	$(VENV)/bin/python -m benchmarks.lint
 
 bench-client: $(INSTALLED)  ## Measure the client: benchmarks/client.json and the table in docs/client.md
