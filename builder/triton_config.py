@@ -14,6 +14,7 @@ from builder.errors import StepError
 from builder.planner import Facts, Plan, plan
 from builder.planner_words import why_batch, why_delay, why_instances
 from builder.spec import ModelSpec, proof_batches
+from builder.version_policy import NEWEST_REASON
 from core.axes import AXES, BUCKETS, Buckets, ServedAxis
 from core.tensors import TensorSpec
 from core.transforms import PREPROCESS
