@@ -33,14 +33,19 @@ class Load:
 
 
 def generate(
-    job: Job, users: int, address: Address, *, follow: Callable[[Sequence[Exchange]], None] | None = None
+    job: Job,
+    users: int,
+    address: Address,
+    user: type[InferUser] = InferUser,
+    *,
+    follow: Callable[[Sequence[Exchange]], None] | None = None,
 ) -> Load:
-    """Runs the users, all starting at once, until the job's order ends and the last answer has come. `follow` gets the
-    list that grows meanwhile.
+    """Runs the users, all starting at once, until the job's order ends and the last answer has come. `user` is their
+    kind; `follow` gets the list that grows meanwhile.
 
     Each run has users, connections and a Locust environment of its own, and leaves nothing behind.
     """
-    user_class = type("TritonUser", (InferUser,), {"job": job, "host": f"{scheme(job.protocol)}://{address}"})
+    user_class = type("TritonUser", (user,), {"job": job, "host": f"{scheme(job.protocol)}://{address}"})
     environment = Environment(user_classes=[user_class])
     runner = environment.create_local_runner()
     exchanges: list[Exchange] = []

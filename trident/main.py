@@ -382,7 +382,8 @@ def _release(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--triton",
         metavar="RELEASE",
-        help="such as 26.06; `wheel` is what `trident serve` runs; default: the newest known",
+        help="such as 26.06; `wheel` is what `trident serve` runs; default: what Trident built the repository for, "
+        "else the newest known",
     )
 
 
