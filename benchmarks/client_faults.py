@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from client import AsyncInferenceClient, DeadlineError, InferenceClient, InferenceError, Settings
 
@@ -73,7 +74,7 @@ def meanwhile(after_s: float, action: Callable[[], object]) -> threading.Timer:
     return timer
 
 
-def our_ask(client: InferenceClient, model: str, inputs: np.ndarray, expected: np.ndarray) -> Ask:
+def our_ask(client: InferenceClient, model: str, inputs: NDArray[np.float32], expected: NDArray[np.float32]) -> Ask:
     """Requests of single rows by our client, which all threads share. Answers must be equal to what is expected."""
     (output,) = client.metadata(model).outputs
 
@@ -129,7 +130,8 @@ async def busy_server(is_busy: Callable[[], bool], arrived: Callable[[], None]) 
         while head := await reader.readuntil(b"\r\n\r\n"):
             length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
             await reader.readexactly(int(length.partition(b":")[2]))
-            path, answer, status = head.split(b" ", 2)[1].decode(), {}, 200
+            path, status = head.split(b" ", 2)[1].decode(), 200
+            answer: object = {}
             if path.endswith("/infer"):
                 arrived()
                 status, answer = (503, {"error": "busy"}) if is_busy() else (200, ANSWER)

@@ -16,10 +16,12 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 from google.protobuf import text_format
+from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2 as triton
 
 from client import InferenceClient, Settings
 
+Rows = NDArray[np.float32]
 SMALL, LARGE = 3072, 150528  # float32 values: 12 KB, and the 602 KB of an image of 224 x 224
 QUIET: Final = Settings(observers=())
 
@@ -72,7 +74,7 @@ def measure(http_url: str, grpc_url: str, rounds: int) -> dict[str, list[float]]
     small, large = (np.random.default_rng(1).random((1, size), np.float32) for size in (SMALL, LARGE))
     with ExitStack() as stack:
 
-        def ours(url: str, settings: Settings, model: str, inputs: np.ndarray) -> Callable[[], object]:
+        def ours(url: str, settings: Settings, model: str, inputs: Rows) -> Callable[[], object]:
             client = stack.enter_context(InferenceClient(url, settings=settings))
             return lambda: client.infer(model, inputs)
 
@@ -124,15 +126,15 @@ def interleaved(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
     return medians
 
 
-def _their_http(client: tritonclient.http.InferenceServerClient, model: str, inputs: np.ndarray) -> np.ndarray:
+def _their_http(client: tritonclient.http.InferenceServerClient, model: str, inputs: Rows) -> Rows:
     tensor = tritonclient.http.InferInput("x", list(inputs.shape), "FP32").set_data_from_numpy(inputs)
     wanted = [tritonclient.http.InferRequestedOutput("y")]
-    answer: np.ndarray = client.infer(model, [tensor], outputs=wanted, timeout=30_000_000).as_numpy("y")
+    answer: Rows = client.infer(model, [tensor], outputs=wanted, timeout=30_000_000).as_numpy("y")
     return answer
 
 
-def _their_grpc(client: tritonclient.grpc.InferenceServerClient, model: str, inputs: np.ndarray) -> np.ndarray:
+def _their_grpc(client: tritonclient.grpc.InferenceServerClient, model: str, inputs: Rows) -> Rows:
     tensor = tritonclient.grpc.InferInput("x", list(inputs.shape), "FP32").set_data_from_numpy(inputs)
     wanted = [tritonclient.grpc.InferRequestedOutput("y")]
-    answer: np.ndarray = client.infer(model, [tensor], outputs=wanted, client_timeout=30).as_numpy("y")
+    answer: Rows = client.infer(model, [tensor], outputs=wanted, client_timeout=30).as_numpy("y")
     return answer

@@ -46,9 +46,9 @@ def claim(name: str, values: list[float], unit: str, target: float, better: Bett
     )  # fmt: skip
 
 
-def counted(name: str, value: float, unit: str, target: float, better: Better) -> Claim:
+def counted(name: str, value: float, unit: str, target: float | None, better: Better) -> Claim:
     """A claim over something that is counted or was run once, which therefore has no interval."""
-    holds = value >= target if better == "higher" else value <= target
+    holds = target is None or (value >= target if better == "higher" else value <= target)
     return Claim(id=name, value=value, ci95=(value, value), unit=unit, target=target, better=better, holds=holds)
 
 

@@ -55,6 +55,8 @@ def write_spec(
     for technique in (part for parts in content.get("compress", {}).values() for part in parts):
         if "student" in technique:
             technique["student"] = str(source / technique["student"])
+    if students := content.get("optimize", {}).get("students"):
+        content["optimize"]["students"] = [str(source / student) for student in students]
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content))
     return path

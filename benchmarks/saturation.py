@@ -65,7 +65,8 @@ def weights() -> NDArray[np.float32]:
     """`[INNER, OUTER]`: pairs of one sign, the signs alternating."""
     size = np.random.default_rng(0).uniform(0.9, 1.0, (INNER, OUTER))
     sign = np.where((np.arange(INNER) // 2) % 2 == 0, 1, -1)[:, None]
-    return (size * sign).astype(np.float32)
+    signed: NDArray[np.float32] = (size * sign).astype(np.float32)
+    return signed
 
 
 def write_source(folder: Path) -> Artifact:

@@ -44,6 +44,9 @@ def int8_advice(isa_flags: Iterable[str]) -> tuple[str, ...]:
 
 
 def gentler(variant: str, asked: Collection[str]) -> str:
-    """What else to try for a variant that lost too much, as the end of a sentence: empty if all are `asked` for."""
-    found = [f"{name} {what}" for name, what in GENTLER.get(variant, {}).items() if name not in asked]
+    """What else to try for a variant that lost too much, as the end of a sentence: empty if all are `asked` for. After
+    a compression, the same compression before something gentler."""
+    base = next((name for name in GENTLER if variant == name or variant.endswith(f"_{name}")), "")
+    before = variant.removesuffix(base)
+    found = [f"{before}{name} {what}" for name, what in GENTLER.get(base, {}).items() if before + name not in asked]
     return f"; try `variants`: {', '.join(found)}" if found else ""

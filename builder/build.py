@@ -213,7 +213,7 @@ def _from_cache(builder: _ModelBuilder, recipe: Recipe, key: str) -> BuildRow | 
 
 def _replan(builder: _ModelBuilder, recipe: Recipe, row: BuildRow) -> None:
     """Replaces config.pbtxt where the spec's wishes, the server's cores or the measured times make another one."""
-    config = _config(builder, recipe, row.costs)
+    config = builder.repository.as_held(row.triton_name, _config(builder, recipe, row.costs))
     if not builder.repository.has_config(row.triton_name, config):
         with builder.repository.locked(_waiting(builder)):
             builder.repository.update_config(row.triton_name, config)

@@ -15,8 +15,8 @@ from builder.recipes import RECIPES, Recipe, recipe_of
 from builder.search import Candidate, Space
 from builder.spec import ModelSpec
 from builder.spec_checkpoint import RUN_THEIR_CONTENT
-from builder.spec_compress import AnyTechnique, ChannelPruning, Distillation, LayerFactoring, Training
-from builder.spec_optimize import Search
+from builder.spec_compress import AnyTechnique, ChannelPruning, Distillation, FineTuning, LayerFactoring, Training
+from builder.spec_optimize import Search, SearchedTechnique
 from builder.step import Step
 from builder.steps.low_rank import FactorLayers
 from builder.steps.prune_channels import PruneChannels
@@ -28,10 +28,11 @@ ALPHA: Final = 0.9  # the share of the original's answers in what is learned, be
 
 @dataclass(frozen=True)
 class Compression:
-    """A rung of a ladder: a structure, and the network in it taught by the original.
+    """A rung of a ladder: a structure, and the network in it once it has learned.
 
     `structure` makes it, with whatever weights, so that it can be measured before it is trained. `shape` is what a spec
-    says before the training; `student` the factory where the training begins with another network.
+    says before the training; `student` the factory where the training begins with another network. `taught`: by the
+    original; else labels alone train it, which takes less time.
     """
 
     name: str
@@ -39,13 +40,26 @@ class Compression:
     structure: Step
     shape: tuple[AnyTechnique, ...] = ()
     student: str | None = None
+    taught: bool = True
+
+    def learning(self, training: Training, labelled: bool) -> Distillation | FineTuning:
+        """The technique that trains it; without labels only what the original says is learned."""
+        if self.taught:
+            alpha = ALPHA if labelled else 1.0
+            # Asked `each` time the original would take most of the budget.
+            return Distillation(step="distill", student=self.student, alpha=alpha, ask="once", train=training)
+        return FineTuning.model_validate({"step": "finetune", **training.model_dump()})
 
     def techniques(self, training: Training | None, labelled: bool = True) -> tuple[AnyTechnique, ...]:
         """As a spec has them; without `training` only the structure."""
-        if training is None:
-            return self.shape
-        alpha = ALPHA if labelled else 1.0
-        return (*self.shape, Distillation(step="distill", student=self.student, alpha=alpha, train=training))
+        return (*self.shape, self.learning(training, labelled)) if training else self.shape
+
+
+def _students(search: Search) -> list[Compression]:
+    return [
+        Compression(f"student{number}", f"student {factory.rpartition(':')[2]}", TakeStudent(factory), student=factory)
+        for number, factory in enumerate(search.students, 1)
+    ]
 
 
 def _narrow(search: Search) -> list[Compression]:
@@ -66,23 +80,22 @@ def _thin(search: Search) -> list[Compression]:
     return found
 
 
-def _students(search: Search) -> list[Compression]:
-    return [
-        Compression(f"student{number}", f"student {factory.rpartition(':')[2]}", TakeStudent(factory), student=factory)
-        for number, factory in enumerate(search.students, 1)
-    ]
+def _tuned(search: Search) -> list[Compression]:
+    """As `_thin`: a factored network begins near the original, so it may need no teacher."""
+    return [replace(thin, name=f"tuned{thin.name.removeprefix('thin')}", taught=False) for thin in _thin(search)]
 
 
 def _name(ladder: str, share: float) -> str:
     return f"{ladder}{int(100 * share)}"
 
 
-# A new technique that pays is one row here: what a spec allows, to its compressions from mild to strong.
-LADDERS: Final[dict[str, Callable[[Search], list[Compression]]]] = {
-    "distill": _students,
-    "prune_channels": _narrow,
-    "low_rank": _thin,
-}
+# What pays is a row here: the technique that allows a ladder, and what makes its rungs, from mild to strong.
+LADDERS: Final[tuple[tuple[SearchedTechnique, Callable[[Search], list[Compression]]], ...]] = (
+    ("distill", _students),
+    ("prune_channels", _narrow),
+    ("low_rank", _thin),
+    ("low_rank", _tuned),
+)
 
 
 @dataclass(frozen=True)
@@ -101,7 +114,9 @@ def candidates_of(spec: ModelSpec) -> Candidates:
     """What can be tried for a spec: with an ONNX file or a program only bases, without training data nothing that has
     to learn."""
     search, kind, left_out = spec.optimize, spec.checkpoint.kind, []
-    ladders = [found for name in search.techniques if (found := LADDERS[name](search))]
+    wanted = (make(search) for name in search.techniques for technique, make in LADDERS if technique == name)
+    ladders = [ladder for ladder in wanted if ladder]
+    labelled = _labelled(spec)
     if kind == "onnx" or kind in RUN_THEIR_CONTENT:
         ladders = []
         what = "an ONNX file" if kind == "onnx" else f"a program ({kind})"
@@ -114,12 +129,14 @@ def candidates_of(spec: ModelSpec) -> Candidates:
         )
     elif "distill" in search.techniques and not search.students:
         left_out.append("students: the spec names none; optimize.students takes functions that make narrower networks")
+    if not labelled:
+        ladders = [ladder for ladder in ladders if ladder[0].taught]
     if spec.compress:
         left_out.append(f"the spec's own compressions ({', '.join(spec.compress)}): `trident build` makes those")
     rungs = {rung.name: rung for ladder in ladders for rung in ladder}
     space = Space(search.bases, tuple(tuple(rung.name for rung in ladder) for ladder in ladders))
     trains = spec.data.training is not None and bool(ladders)
-    return Candidates(space, rungs, tuple(left_out), trains, trains and _labelled(spec))
+    return Candidates(space, rungs, tuple(left_out), trains, labelled)
 
 
 def with_compression(spec: ModelSpec, name: str, techniques: tuple[AnyTechnique, ...]) -> ModelSpec:
@@ -139,6 +156,7 @@ def structure_for(one: Candidate, compression: Compression) -> Recipe:
 
 
 def _labelled(spec: ModelSpec) -> bool:
+    """Whether there are training samples with labels."""
     if spec.data.training is None:
         return False
     with np.load(spec.data.training, allow_pickle=False) as archive:

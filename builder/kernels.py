@@ -64,7 +64,10 @@ def _lamp(weight: Tensor) -> Tensor:
 
 
 def keep_best(found: dict[str, Tensor], share: float, scope: str) -> Masks:
-    """Masks that take away the `share` with the least scores, of all together (scope `global`) or of each (`layer`)."""
+    """Masks that take away the `share` with the least scores, of all together (scope `global`) or of each (`layer`).
+
+    Raises StepError if a kernel would have nothing left, since nothing would get through its layer.
+    """
     import torch
 
     if scope == "layer":
@@ -73,7 +76,11 @@ def keep_best(found: dict[str, Tensor], share: float, scope: str) -> Masks:
     kept = torch.ones(len(flat), dtype=torch.bool)
     kept[flat.topk(round(share * len(flat)), largest=False).indices.cpu()] = False
     parts = torch.split(kept, [value.numel() for value in found.values()])
-    return {name: part.view_as(value) for part, (name, value) in zip(parts, found.items(), strict=True)}
+    masks = {name: part.view_as(value) for part, (name, value) in zip(parts, found.items(), strict=True)}
+    if empty := next((name for name, mask in masks.items() if not mask.any() and found[name].any()), None):
+        instead = ", or write `scope: layer`" if len(found) > 1 else ""
+        raise StepError(f"a share of {share:g} leaves {empty} not a single weight; ask for less{instead}")
+    return masks
 
 
 def zeros_of(network: nn.Module) -> Masks:

@@ -1,7 +1,9 @@
 """`trident optimize`: searches for variants that keep to targets, and publishes the best of them. Read `optimize`.
 
-`search.decide` says what to look at next, `search_run` looks at it. What the search chose is written as a spec, and
-built and published by an ordinary build of that.
+Again and again: `search.decide` says from what is known what to look at next, `search_run.look_at` has it built or
+timed in the child process (`search_work`) and notes what was found (`search_memory` keeps it for the next run). What
+may be looked at stands in `candidates`. At the end `search_fates` says what became of each candidate, `search_answer`
+which are chosen; those are written as a spec, and built and published by an ordinary build of that.
 """
 
 from __future__ import annotations
@@ -19,8 +21,10 @@ from builder.factory import factory_file
 from builder.keys import make_keys
 from builder.original import original_record
 from builder.search import decide, front
+from builder.search_answer import answer, chosen, nearest
+from builder.search_fates import fates
 from builder.search_run import Search, SearchListener, look_at, techniques_of
-from builder.search_words import answer, chosen, fates, nearest, time_words
+from builder.search_words import time_words
 from builder.source import hash_input
 from builder.spec import Gates
 from builder.spec_base import Loss
@@ -115,8 +119,9 @@ def _does(search: Search, name: str) -> str:
     if not name:
         return ""
     training, wanted = search.trainings.get(name), search.spec.optimize.train.epochs
-    taught = f", taught for {training.epochs} of {wanted} epochs" if training else ""
-    return search.candidates.compressions[name].does + taught
+    compression = search.candidates.compressions[name]
+    how = "taught" if compression.taught else "trained by the labels"
+    return compression.does + (f", {how} for {training.epochs} of {wanted} epochs" if training else "")
 
 
 def _spec_file(place: Workplace) -> Path:

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from builder.errors import PublishError, SignatureChangedError
+from builder.version_policy import held_at, held_version
 from core.files import fsync_folder, sha256_file, write_atomically
+from core.passports import damage, read_passport
 from core.results import Passport
 
 
@@ -75,22 +75,11 @@ class Repository:
 
     def passport(self, model: str, version: int) -> Passport | None:
         """A version's passport, or None if it has none that can be read."""
-        try:
-            return Passport.model_validate_json((self.root / model / str(version) / "passport.json").read_bytes())
-        except (OSError, ValidationError):
-            return None
+        return read_passport(self.root / model / str(version))
 
     def intact(self, model: str, version: int) -> bool:
         """Whether a version's files are those of its passport."""
-        passport, folder = self.passport(model, version), self.root / model / str(version)
-        try:
-            return (
-                passport is not None
-                and sha256_file(folder / "golden.npz") == passport.golden_sha256
-                and all(sha256_file(folder / name) == sha256 for name, sha256 in passport.files.items())
-            )
-        except OSError:
-            return False
+        return damage(self.root / model / str(version)) == ""
 
     def published(self, model: str, build_key: str) -> int | None:
         """The newest version, if it was made from exactly this and is intact."""
@@ -131,7 +120,7 @@ class Repository:
         name = package.triton_name
         with _as_publish_error(f"{name} could not be published in {self.root}; the repository is as it was"):
             if (same := self.published(name, package.passport.build_key)) is not None:
-                self.update_config(name, package.config)
+                self.update_config(name, self.as_held(name, package.config))
                 return same
             self._refuse_other_signature(package)
             version = max(self.versions(name), default=0) + 1
@@ -149,6 +138,14 @@ class Repository:
         with _as_publish_error(f"{name}: its config.pbtxt in {self.root} could not be replaced"):
             if not self.has_config(name, config):
                 write_atomically(self.root / name / "config.pbtxt", config.encode())
+
+    def as_held(self, name: str, config: str) -> str:
+        """This configuration, holding the server at the version where the published one holds it, if it does."""
+        try:
+            held = held_version((self.root / name / "config.pbtxt").read_text())
+        except (OSError, UnicodeDecodeError):
+            return config
+        return config if held is None or held not in self.versions(name) else held_at(config, held)
 
     def has_config(self, name: str, config: str) -> bool:
         """Whether a model's config.pbtxt is this text."""

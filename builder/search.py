@@ -72,29 +72,54 @@ class Rung(NamedTuple):
 def decide(space: Space, targets: Targets, known: Known) -> Look | None:
     """The next thing to look at; None when nothing is left that could tell more.
 
-    First the bases alone, then the structures of those compressions that decide what fits, then trainings: one of each
-    ladder before a second one of any, each ladder's mildest first. A structure is looked at before it is trained.
+    First the bases alone, then the structures that decide what fits, then trainings.
     """
-    for base in space.bases:
-        if base not in known.measured and base not in known.failed:
-            return Look("measure", Candidate("", base))
+    if look := _base_alone(space, known):
+        return look
     bases = combined(space, targets, known)
+    if look := _structure(space, bases, targets, known):
+        return look
+    ladders = [rungs(ladder, bases, targets, known) for ladder in space.ladders]
+    return _other_base(ladders, known) or _training(ladders, known)
+
+
+def _base_alone(space: Space, known: Known) -> Look | None:
+    """The first base that nothing is known of."""
+    done = {*known.measured, *known.failed}
+    return next((Look("measure", Candidate("", base)) for base in space.bases if base not in done), None)
+
+
+def _structure(space: Space, bases: Iterable[str], targets: Targets, known: Known) -> Look | None:
+    """The structure in the middle of a ladder's part of which it is not known whether it fits."""
     for ladder in space.ladders:
         for base in bases:
             candidates, low, high = first_fit(ladder, base, targets, known)
             if high - low > 1:
                 return Look("estimate", candidates[(low + high) // 2])
-    ladders = [rungs(ladder, bases, targets, known) for ladder in space.ladders]
-    for found in ladders:
-        for rung in found:  # what is trained already costs little after another base
-            left = [one for one in rung.candidates if one.variant not in known.measured]
-            if rung.keeps is not None and left:
-                return Look("measure", left[0])
-    wanted = [(sum(rung.keeps is not None for rung in found), after) for found in ladders if (after := _next(found))]
-    if not wanted:
+    return None
+
+
+def _other_base(ladders: Iterable[Sequence[Rung]], known: Known) -> Look | None:
+    """Another base after a compression that is trained already, which costs little."""
+    for rung in (rung for ladder in ladders for rung in ladder if rung.keeps is not None):
+        for one in rung.candidates:
+            if one.variant not in known.measured:
+                return Look("measure", one)
+    return None
+
+
+def _training(ladders: Iterable[Sequence[Rung]], known: Known) -> Look | None:
+    """The next training: one of each ladder before a second one of any. Its structure is looked at before."""
+    waiting = [(_trained(ladder), rung) for ladder in ladders if (rung := _next(ladder))]
+    if not waiting:
         return None
-    one = min(wanted, key=lambda found: found[0])[1].candidates[0]
+    _, rung = min(waiting, key=lambda found: found[0])
+    one = rung.candidates[0]
     return Look("measure" if one.variant in known.estimated else "estimate", one)
+
+
+def _trained(ladder: Iterable[Rung]) -> int:
+    return sum(rung.keeps is not None for rung in ladder)
 
 
 def combined(space: Space, targets: Targets, known: Known) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from builder.build import Listener
@@ -13,11 +13,12 @@ from builder.errors import PublishError
 from builder.keys import Keys
 from builder.recipes import RECIPES, Recipe, unavailable
 from builder.search import Candidate, Known, Look, epochs_that_fit
+from builder.search_fates import misses
 from builder.search_memory import Memory, Plan, recall, remember
-from builder.search_words import facts, misses, size_words, time_words
-from builder.search_work import epoch_seconds, figures_of, measure_structure
+from builder.search_words import facts, size_words, time_words
+from builder.search_work import figures_of, measure_structure, training_cost
 from builder.spec import ModelSpec
-from builder.spec_compress import AnyTechnique, Distillation, Training
+from builder.spec_compress import AnyTechnique, Training
 from builder.worker import Workplace, Workshop, build_variant
 from core.files import sha256_parts
 from core.optimize_results import Figures, Targets
@@ -117,7 +118,8 @@ def _untaught(search: Search, one: Candidate) -> Recipe:
 
 def _estimate(search: Search, one: Candidate) -> Figures:
     recipe = _untaught(search, one)
-    key = sha256_parts(["structure", search.keys.of(recipe)])  # without training the recipe is the candidate's own
+    # Without its training it is the candidate's own; and without its name, since two ladders may share structures.
+    key = sha256_parts(["structure", search.keys.of(replace(recipe, variant=""))])
     return _remembered(search, key, lambda: search.workshop.run(measure_structure, search.spec, recipe, search.place))
 
 
@@ -160,19 +162,19 @@ def _training(search: Search, one: Candidate) -> Training:
     that a killed training goes on and a finished one is found."""
     compression, wanted = search.candidates.compressions[one.compression], search.spec.optimize.train
     structure = structure_for(one, compression)
-    learning = compression.techniques(wanted, search.candidates.labelled)[-1]
-    assert isinstance(learning, Distillation)
+    labelled = search.candidates.labelled
     steps = repr([step for step in structure.steps if step.produces == "torch"])
-    key = sha256_parts([search.keys.base, steps, learning.model_dump_json()])
+    key = sha256_parts([search.keys.base, steps, compression.learning(wanted, labelled).model_dump_json()])
     plan = search.memory.plans.get(key)
     if plan and (plan.epochs == wanted.epochs or search.budget_s <= plan.budget_s):
         return wanted.model_copy(update={"epochs": plan.epochs})
-    search.listener.on_start(f"{one.compression}, how long an epoch takes")
-    epoch_s = search.workshop.run(epoch_seconds, search.spec, structure, learning, search.place)
-    left_s = search.ends - time.monotonic()
-    epochs = epochs_that_fit(wanted.epochs, epoch_s, left_s)
+    search.listener.on_start(f"{one.compression}, how long its training takes")
+    cost = search.workshop.run(training_cost, search.spec, structure, compression, wanted, labelled, search.place)
+    left_s = max(0.0, search.ends - time.monotonic())
+    epochs = epochs_that_fit(wanted.epochs, cost.epoch_s, left_s - cost.before_s)
     if not epochs:
-        raise TooLongError(f"an epoch of its training takes {epoch_s:.0f} s, and {max(0.0, left_s):.0f} s are left")
+        asking = f", after {cost.before_s:.0f} s of asking the original" if cost.before_s >= 1 else ""
+        raise TooLongError(f"an epoch of its training takes {cost.epoch_s:.0f} s{asking}, and {left_s:.0f} s are left")
     search.memory = search.memory.with_plan(key, Plan(epochs=epochs, budget_s=search.budget_s))
     remember(search.file, search.memory)
     return wanted.model_copy(update={"epochs": epochs})

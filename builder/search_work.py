@@ -1,18 +1,19 @@
-"""What a search runs in the child process, beside `worker.build_variant`: structures timed, an epoch timed."""
+"""What a search runs in the child process, beside `worker.build_variant`: structures timed, trainings timed."""
 
 from __future__ import annotations
 
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-from builder.recipes import Recipe
+from builder.candidates import Compression
+from builder.recipes import TECHNIQUES, Recipe
 from builder.source import source_artifact
 from builder.spec import ModelSpec
-from builder.spec_compress import Distillation
+from builder.spec_compress import Training
 from builder.step import run_recipe
-from builder.steps.distill import Distill
-from builder.training_data import load_training
+from builder.training_data import FEWEST, load_training
 from builder.worker import Built, Workplace
 from core.machine import cores
 from core.optimize_results import Figures
@@ -42,30 +43,42 @@ def measure_structure(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Figu
     return _timed(artifact.size_bytes, timing)
 
 
-def epoch_seconds(spec: ModelSpec, structure: Recipe, learning: Distillation, place: Workplace) -> float:
-    """How long an epoch of this training will take: scaled up from some samples, of which the first do not count, since
-    they pay for what is done once."""
+class Cost(NamedTuple):
+    """What a training takes in seconds: `before_s` once, for asking the original, and `epoch_s` for each epoch."""
+
+    before_s: float
+    epoch_s: float
+
+
+def training_cost(
+    spec: ModelSpec, structure: Recipe, compression: Compression, training: Training, labelled: bool, place: Workplace
+) -> Cost:
+    """What this training will take, scaled up from some of its samples."""
     import torch
 
     torch.set_num_threads(cores())
-    data = load_training(spec, learning.train, labelled=learning.alpha < 1)
+    data = load_training(spec, training, labelled)
     count = len(data.used) + len(data.held)
     torch_steps = tuple(step for step in structure.steps if step.produces == "torch")
     artifact = run_recipe(torch_steps, source_artifact(spec, place.cache), place.cache)
 
-    def seconds(samples: int) -> float:
-        brief = learning.train.model_copy(update={"samples": samples, "epochs": 1, "patience": None})
+    def seconds(samples: int, epochs: int) -> float:
+        brief = training.model_copy(update={"samples": samples, "epochs": epochs, "patience": None})
+        learning = compression.learning(brief, labelled)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "trial"
             out.mkdir()
             started = time.perf_counter()
-            Distill(learning.model_copy(update={"train": brief}))(artifact, out)
+            TECHNIQUES[learning.step](learning)(artifact, out)
             return time.perf_counter() - started
 
-    if count < 2 * TRIAL_SAMPLES:
-        return seconds(count)
-    first, more = seconds(TRIAL_SAMPLES // 4), seconds(TRIAL_SAMPLES)
-    return max(more - first, more / 2) * count / (0.75 * TRIAL_SAMPLES)
+    few = min(count, TRIAL_SAMPLES)
+    fewer = max(FEWEST, few // 4)
+    seconds(fewer, 1)  # pays for what is done once in a process
+    first, one, two = seconds(fewer, 1), seconds(few, 1), seconds(few, 2)
+    epoch = max(two - one, one / 20) / few  # of one sample; the floor is for times that are all noise
+    whole = (one - first) / (few - fewer) if few > fewer else epoch  # asked about, and an epoch
+    return Cost(max(0.0, whole - epoch) * count, epoch * count)
 
 
 def _timed(size_bytes: int, timing: Timing) -> Figures:

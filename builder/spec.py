@@ -40,6 +40,9 @@ def _known(variant: str, info: ValidationInfo) -> str:
     compression, _, base = variant.partition("_")
     if variant in VARIANTS or (base in VARIANTS and (compress is None or compression in compress)):
         return variant
+    first, _, last = variant.rpartition("_")
+    if first in VARIANTS and last in (compress or ()):
+        raise ValueError(f"{variant!r} has {last} last, and a network is compressed first: write '{last}_{first}'")
     known = [*VARIANTS, *(f"{name}_{base}" for name in compress or () for base in VARIANTS)]
     close = difflib.get_close_matches(variant, known, 1)
     hint = f"did you mean {close[0]!r}?" if close else "docs/variants.md has all, `compress` puts its names before them"

@@ -140,8 +140,12 @@ def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:
         close = difflib.get_close_matches(str(first["ctx"]["tag"]), known, 1)
         message = f"{field} {first['ctx']['tag']!r} is not known; known are {', '.join(known)}"
         remedy = f"; did you mean {close[0]!r}?" if close else ""
+        if str(first["ctx"]["tag"]).startswith(("export", "quantize")):
+            remedy = "; the variant's base exports and quantizes, after all of them"
     elif first["type"] == "union_tag_not_found":
         message, remedy = f"{first['ctx']['discriminator']} is required, but missing".replace("'", ""), "; add it"
+    elif first["type"] == "too_short":
+        message, remedy = "empty", "; give at least one"
     elif first["type"] == "string_pattern_mismatch":
         named = next(part for part in reversed(first["loc"]) if isinstance(part, str))
         message = f"{first['input']!r} cannot be read; write it such as {EXAMPLES.get(named, '...')}"

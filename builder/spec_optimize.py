@@ -29,7 +29,7 @@ class Search(SpecModel):
     ] = BASES
     techniques: Annotated[
         tuple[SearchedTechnique, ...],
-        Field(description="`distill` into `students`, `prune_channels`, `low_rank`; the original teaches each"),
+        Field(description="`distill` into `students`, `prune_channels`, `low_rank`; docs/optimize.md has what follows"),
     ] = ("distill", "prune_channels", "low_rank")
     students: Annotated[
         tuple[Factory, ...],

@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from pydantic import BaseModel
 
@@ -22,6 +22,8 @@ from builder.errors import StepError
 from builder.spec import ModelSpec
 from core.files import sha256_file, sha256_parts, write_atomically
 from core.machine import cores, isa_flags, versions
+
+ABANDONED_S: Final = 14 * 24 * 3600
 
 
 class Step(ABC):
@@ -108,11 +110,21 @@ def _read(step: Step, spec: ModelSpec, calibration: str, training: str) -> str:
 
 
 def sweep_partial(cache: Path) -> None:
-    """Removes what killed builds left unfinished in the cache; folders of living ones stay."""
+    """Removes what killed builds left unfinished in the cache; folders of living ones stay. What a training would go on
+    from stays for two weeks after its last epoch: a spec that changed meanwhile will never ask for it."""
     for folder in cache.glob(".*.*"):
-        pid = folder.name.rpartition(".")[2]
-        if pid.isdecimal() and not Path("/proc", pid).exists():
+        ending = folder.name.rpartition(".")[2]
+        dead = ending.isdecimal() and not Path("/proc", ending).exists()
+        if dead or (ending == "resume" and _age_s(folder) > ABANDONED_S):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _age_s(folder: Path) -> float:
+    """Since when nothing in a folder has changed; 0 if it is gone already."""
+    try:
+        return time.time() - max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+    except OSError:
+        return 0.0
 
 
 def _result(step: Step, source: Artifact, folder: Path, key: str, sha256: str) -> Artifact:

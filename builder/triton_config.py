@@ -14,6 +14,7 @@ from builder.errors import StepError
 from builder.planner import Facts, Plan, plan
 from builder.planner_words import why_batch, why_delay, why_instances
 from builder.spec import ModelSpec, proof_batches
+from builder.version_policy import NEWEST_REASON
 from core.axes import AXES, BUCKETS, Buckets, ServedAxis
 from core.tensors import TensorSpec
 from core.transforms import PREPROCESS
@@ -36,7 +37,7 @@ def make_config(spec: ModelSpec, variant: str, form: Format, source_sha256: str,
     config.input.extend(_tensor(pb.ModelInput, tensor) for tensor in spec.inputs)
     config.output.extend(_tensor(pb.ModelOutput, tensor) for tensor in spec.outputs)
     config.version_policy.latest.num_versions = 1
-    reasons["version_policy"] = "the newest version serves; older ones stay on disk to roll back to"
+    reasons["version_policy"] = NEWEST_REASON
     config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=planned.split.instances)
     reasons["instance_group"] = why_instances(planned, facts, spec.serving)
     if planned.batch > 1:

@@ -105,6 +105,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def age_s(stamp: str) -> float:
+    """How many seconds ago a time was that `now` wrote; below zero if the clock was set back since."""
+    return (datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()
+
+
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:
     """The installed version of each package, without importing it; those not installed are left out."""
     found = {}

@@ -26,7 +26,7 @@ COPY --from=build /opt/trident /opt/trident
 ENV PATH=/opt/trident/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp ORT_DISABLE_TELEMETRY=1
 USER 1000:1000
 WORKDIR /tmp
-EXPOSE 8000 8001 8002
+EXPOSE 8000 8001 8002 8003
 ENTRYPOINT ["trident", "serve", "--repository", "/models"]
 # All interfaces of the container; which of the host's reach it, whoever publishes the ports decides.
 CMD ["--host", "0.0.0.0"]

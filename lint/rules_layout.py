@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from core.names import SAFE_NAME
 from lint.check import Check, Context, Hit
 from lint.finding import Rule
 from lint.releases import BACKEND_UNTIL
@@ -121,7 +121,6 @@ RULES: Final = (
         "cannot be loaded",
     ),
 )  # fmt: skip
-SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 LABELS_READ_BYTES: Final = 16 << 20
 
 

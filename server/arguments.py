@@ -14,6 +14,7 @@ class Launch:
     """What the command line is made of."""
 
     repository: Path
+    canaries: Path
     backends: Path
     host: str
     http_port: int
@@ -38,6 +39,7 @@ _RESTRICTED = f"model-repository,logging,trace:{CONTROL_HEADER}={{control_key}}"
 
 ARGUMENTS: Final = (
     Argument("--model-repository={repository}"),
+    Argument("--model-repository={canaries}"),
     Argument("--backend-directory={backends}"),
     # Nothing is loaded at start: the supervisor loads each model, so that one that hangs or fails holds up no other.
     # Also the only mode in which unloading and loading, the cure for a dead stub, is allowed.

@@ -27,11 +27,13 @@ SAFE_PATH: Final = re.compile(r"[A-Za-z0-9_./+-]+")
 
 @dataclass(frozen=True)
 class Assembly:
-    """The folders of one run. `repository` is a link to the real one."""
+    """The folders of one run. `repository` is a link to the real one; `canaries` is a second one, of models that are
+    tried out."""
 
     root: Path
     backends: Path
     repository: Path
+    canaries: Path
 
 
 @contextmanager
@@ -44,9 +46,10 @@ def assembled(installation: Installation, repository: Path, prefix: str) -> Iter
         raise StartError(f"no temporary folder can be made ({error}); set TMPDIR to a writable folder") from error
     try:
         _check_root(root)
-        assembly = Assembly(root, root / "backends", root / "repository")
+        assembly = Assembly(root, root / "backends", root / "repository", root / "canaries")
         _link_backends(assembly.backends, installation)
         assembly.repository.symlink_to(repository.resolve())
+        assembly.canaries.mkdir()
         yield assembly
     finally:
         shutil.rmtree(root, ignore_errors=True)

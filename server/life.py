@@ -55,6 +55,7 @@ class Life:
         key = secrets.token_hex(16)
         launch = Launch(
             place.assembly.repository,
+            place.assembly.canaries,
             place.assembly.backends,
             options.host,
             *ports,
@@ -62,14 +63,19 @@ class Life:
             control_key=key,
             shm_prefix=place.shm_prefix,
         )
-        self.probe = Probe(reachable(options.host), ports[0], key, options.hang_timeout_s / UNANSWERED)
-        self.fleet = Fleet(self.probe, options, place.assembly.repository, place.names, place.shm_prefix, place.tell)
+        self.probe = Probe(reachable(options.host), ports[0], key, options.hang_timeout_s / UNANSWERED, ports[1])
+        self.fleet = Fleet(self.probe, options, place.assembly, place.names, place.shm_prefix, place.tell)
         self.process = ServerProcess(
             [str(place.installation.binary), *arguments(launch, place.installation.version)],
             environment(place.installation, os.environ),
             place.assembly.root,
             place.log,
         )
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has come up, and its process has not ended."""
+        return self._up and not self.process.ended()
 
     def come_up(self) -> bool:
         """Waits until the server answers and every model is ready or known not to be; False if it is to stop instead.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,19 +12,40 @@ from server import goldens
 from server.errors import AnswerError, NoAnswerError
 from server.options import ModelState
 from server.probe import Loaded, Probe
+from server.wanted import holding, read_config, read_wanted
 
+GOLDEN_TIMEOUT_S: Final = 30.0  # for one request of a model's first ones, while others load on the same cores
 TOO_BUSY: Final = (429, 503)  # 503 is Triton's answer when a model's queue is full
 
 
-def load(probe: Probe, repository: Path, model: str, timeout_s: float) -> tuple[ModelState, ...]:
-    """Loads a model and checks the goldens of its versions. A failure is a state with its reason, no exception. If the
-    goldens of one version are wrong the whole model is unloaded: no answer is better than a wrong one."""
+def load_best(probe: Probe, repository: Path, model: str, timeout_s: float) -> tuple[tuple[ModelState, ...], str]:
+    """Loads what a model's folder asks for; where that is not ready, the newest older version that is. The states, and
+    why what was asked for is refused, if an older one stands in for it."""
+    folder = repository / model
+    wanted, config = read_wanted(folder), read_config(folder)
+    states = load(probe, repository, model, timeout_s, wanted.versions)
+    if config is None or any(state.ready for state in states):
+        return states, ""
+    for version in wanted.others:
+        older = load(probe, repository, model, timeout_s, (version,), holding(config, version))
+        if any(state.ready for state in older):
+            return older, states[0].reason
+    return states, ""
+
+
+def load(
+    probe: Probe, repository: Path, model: str, timeout_s: float, versions: tuple[int, ...], config: str = ""
+) -> tuple[ModelState, ...]:
+    """Loads a model and checks the goldens of the versions that it is to have. A failure is a state with its reason, no
+    exception. If the goldens of one version are wrong the whole model is unloaded: no answer is better than a wrong
+    one."""
     try:
-        probe.load(model, timeout_s)
-        versions = [row for row in probe.index() if row.name == model]
+        probe.load(model, timeout_s, config)
+        found = [row for row in probe.index() if row.name == model and row.version in versions]
     except (AnswerError, NoAnswerError) as error:
         return (not_loaded(model, shorten(str(error))),)
-    states = tuple(_judge(probe, repository, row) for row in versions)
+    patient = replace(probe, timeout_s=max(probe.timeout_s, GOLDEN_TIMEOUT_S))
+    states = tuple(_judge(patient, repository, row) for row in found)
     wrong = next((state for state in states if state.golden is False), None)
     if wrong is None:
         return states or (not_loaded(model, "the server found no version of it"),)

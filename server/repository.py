@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
+from core.names import SAFE_NAME
 from server.errors import NothingToServeError
-
-# The server passes paths to its stubs through a shell, without quotes; and a model's name is a part of URLs.
-SAFE_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 
 
 def find_models(repository: Path, wanted: Sequence[str] = ()) -> tuple[str, ...]:
@@ -37,3 +33,12 @@ def find_models(repository: Path, wanted: Sequence[str] = ()) -> tuple[str, ...]
             "rename it, using letters, digits and _ . + - only"
         )
     return chosen
+
+
+def served_names(repository: Path, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """The models that are there now and may be served, however few; `find_models` for a repository that may change."""
+    try:
+        names = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+    except OSError:
+        return ()
+    return tuple(name for name in names if SAFE_NAME.fullmatch(name) and (not wanted or name in wanted))

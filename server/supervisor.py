@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -15,9 +16,10 @@ from server import regions
 from server.assemble import assembled
 from server.budget import RestartBudget
 from server.errors import GaveUpError, PortError, StartError
+from server.health import told_over_http
 from server.life import Life, Place
 from server.locate import find
-from server.options import ModelState, ServeOptions
+from server.options import ModelState, Refusal, ServeOptions
 from server.ports import Ports, reachable, reserve
 from server.repository import find_models
 from server.stubs import find_stubs
@@ -35,10 +37,11 @@ class Server:
 
     def __init__(self, options: ServeOptions, tell: Callable[[str], None] = lambda _sentence: None) -> None:
         self._options, self._tell = options, tell
-        self._stopping, self._up = threading.Event(), threading.Event()
+        self._stopping, self._up, self._draining = threading.Event(), threading.Event(), threading.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="server")
         self._keeper: Future[None] | None = None
         self._ports: Ports = (options.http_port, options.grpc_port, options.metrics_port)
+        self._health_port: int | None = None
         self._life: Life | None = None
         self.log = (options.run_dir or Path("artifacts", "server", str(os.getpid()))).absolute() / "triton.log"
         self._cause = ""
@@ -62,6 +65,11 @@ class Server:
         return f"{reachable(self._options.host)}:{self._ports[2]}"
 
     @property
+    def health_url(self) -> str | None:
+        """`host:port` of the supervisor's own pages (`server.health`), if it has them."""
+        return None if self._health_port is None else f"{reachable(self._options.host)}:{self._health_port}"
+
+    @property
     def pid(self) -> int:
         """The server's present process, or its last one; 0 before the first."""
         return self._life.process.pid if self._life else 0
@@ -71,6 +79,16 @@ class Server:
         """The present state of every served version, and of every model that could not be loaded."""
         states = self._life.fleet.states.values() if self._life else ()
         return tuple(state for versions in states for state in versions)
+
+    @property
+    def refused(self) -> dict[str, Refusal]:
+        """By model, the versions that its folder asks for and that are not served, but what was before."""
+        return dict(self._life.fleet.refused) if self._life else {}
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether the server is up, and is to stay so."""
+        return self._life is not None and self._life.is_up and not self._draining.is_set()
 
     @property
     def reloads(self) -> int:
@@ -124,8 +142,13 @@ class Server:
     def stop(self) -> None:
         """Drains and stops the server and removes all that it left. Raises the ServerError that brought it down before,
         if one did."""
-        self._stopping.set()
-        self._pool.shutdown()
+        self._draining.set()
+        try:
+            if self.is_up:
+                self.ended(self._options.drain_delay_s)
+        finally:
+            self._stopping.set()
+            self._pool.shutdown()
         self.ended()
 
     def _keep(self) -> None:
@@ -137,9 +160,18 @@ class Server:
             with regions.leased_prefix() as prefix, assembled(installation, options.repository, prefix) as assembly:
                 self.shm_prefix = prefix
                 place = Place(options, installation, assembly, names, prefix, self.log, self._stopping, self._tell)
-                self._keep_alive(place)
+                with self._told():
+                    self._keep_alive(place)
         except OSError as error:
             raise StartError(f"the server cannot run: {error}; its folder is {self.log.parent}") from error
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        if self._options.health_port is None:
+            yield
+            return
+        with told_over_http(self, self._options.host, self._options.health_port) as self._health_port:
+            yield
 
     def _keep_alive(self, place: Place) -> None:
         budget = RestartBudget(self._options.restart_limit, self._options.restart_window_s)

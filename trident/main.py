@@ -29,6 +29,10 @@ COMMANDS: Final = {
     "history": "show and plot what the load tests of a model came to",
     "report": "write report.html again from the last build and load test",
     "list": "show what a model repository holds",
+    "publish": "put a verified version from one repository, here or elsewhere, into another and into service",
+    "rollback": "put an older version of a model back into service",
+    "versions": "show the versions of each model, and which one serves",
+    "verify": "check that every published file is still the one that was verified",
     "lint": "find what is wrong in a model repository, ours or written by hand, without a server",
     "check": "say whether a release of Triton can load what a model repository holds",
     "explain": "say one model's config.pbtxt in plain words, with what it does to latency and throughput",
@@ -47,6 +51,10 @@ EXTRAS: Final = {
     "compare": ("pyarrow", "loadtest"),
     "history": ("jinja2", "loadtest"),
     "report": ("jinja2", "loadtest"),
+    "publish": ("fsspec", "serve"),
+    "rollback": ("tritonclient", "client"),
+    "versions": ("tritonclient", "client"),
+    "verify": ("tritonclient", "client"),
     "lint": ("tritonclient", "client"),
     "check": ("tritonclient", "client"),
     "explain": ("tritonclient", "client"),
@@ -164,6 +172,14 @@ def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--http-port", type=_port, default=8000, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--grpc-port", type=_port, default=8001, help="0 takes a free one; default: %(default)s")
     parser.add_argument("--metrics-port", type=_port, default=8002, help="0 takes a free one; default: %(default)s")
+    parser.add_argument(
+        "--health-port", type=_port, default=8003,
+        help="the supervisor's own pages: /readyz, /livez, /models, /metrics; 0 takes a free one; default: %(default)s",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drain-delay", type=float, default=0.0, metavar="S",
+        help="when stopped, be unready for so long before refusing requests; default: %(default)g",
+    )  # fmt: skip
     parser.add_argument("--run-dir", type=Path, help="logs and assembled backends; default: artifacts/server/<pid>")
     parser.add_argument("--models", nargs="*", default=[], metavar="NAME", help="serve only these; default: all")
 
@@ -234,7 +250,33 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--p99", type=float, metavar="MS", help="what a capacity search has to hold")
     parser.add_argument("--seconds", type=float, help="length of one window, or of one probe of a search")
     parser.add_argument("--passes", type=_positive, metavar="N", help="how often all is repeated, in another order")
+    parser.add_argument(
+        "--price", type=_price, metavar="AMOUNT", help="of this machine an hour: adds the cost of a million inferences"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn by chance; default: %(default)s")
+    parser.add_argument(
+        "--metrics-port",
+        type=_port,
+        metavar="PORT",
+        help="Prometheus metrics while it runs, on 127.0.0.1; 0: a free one",
+    )
+    parser.add_argument(
+        "--web", type=_port, nargs="?", const=8089, metavar="PORT",
+        help="no load test, but Locust's own page on 127.0.0.1, to try loads by hand; default: 8089",
+    )  # fmt: skip
+    many = parser.add_argument_group("several load generators, by Locust's master and workers")
+    many.add_argument("--processes", type=_positive, default=1, metavar="N", help="on this machine; default: 1")
+    many.add_argument(
+        "--expect-workers", type=int, choices=range(257), default=0, metavar="N", help="to wait for, from other hosts"
+    )
+    many.add_argument(
+        "--master-bind-host", default="127.0.0.1", metavar="HOST",
+        help="where they come to; anyone there may take part, so trust the network; default: %(default)s",
+    )  # fmt: skip
+    many.add_argument("--master-bind-port", type=_port, default=5557, metavar="PORT", help="default: %(default)s")
+    many.add_argument("--worker", action="store_true", help="be such a worker, run after run, until Ctrl-C")
+    many.add_argument("--master-host", default="127.0.0.1", metavar="HOST", help="the worker's master")
+    many.add_argument("--master-port", type=_port, default=5557, metavar="PORT", help="default: %(default)s")
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
@@ -268,6 +310,39 @@ def _report(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(parser: argparse.ArgumentParser) -> None:
+    _repository(parser)
+
+
+def _publish(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", metavar="FOLDER", help="a model's folder in a repository: a path, or a URL as s3://..."
+    )
+    parser.add_argument(
+        "--repository", default="model_repository", help="where to: a path, or a URL; default: %(default)s"
+    )
+    parser.add_argument("--version", type=_positive, metavar="N", help="of the source; default: the one that serves")
+    parser.add_argument(
+        "--keep", type=_positive, default=2, metavar="N", help="versions that stay; default: %(default)s"
+    )
+    _supervisor(parser)
+
+
+def _rollback(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="the name that the server knows, e.g. fashion_openvino_int8")
+    parser.add_argument("--to", type=_positive, metavar="N", help="default: the newest intact one before the present")
+    _repository(parser)
+    _supervisor(parser)
+
+
+def _supervisor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--server", metavar="HOST:PORT", help="the health address of `trident serve`: wait until the version serves"
+    )
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="for that; default: %(default)g")
+
+
+def _models_of(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="*", metavar="MODEL", help="default: all")
     _repository(parser)
 
 
@@ -329,6 +404,16 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _price(text: str) -> float:
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0 < price < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no price; give an amount above 0, such as 0.17")
+    return price
+
+
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
@@ -348,6 +433,10 @@ _OPTIONS: Final = {
     "history": _history,
     "report": _report,
     "list": _list,
+    "publish": _publish,
+    "rollback": _rollback,
+    "versions": _models_of,
+    "verify": _models_of,
     "lint": _lint,
     "check": _check,
     "explain": _explain,

@@ -104,12 +104,14 @@ def test_host_network_changes_the_network_alone(services: dict[str, Service]) ->
 
 
 def test_host_network_takes_the_same_ports() -> None:
-    chosen = {"HTTP_PORT": "18000", "GRPC_PORT": "18001", "METRICS_PORT": "18002"}
+    chosen = {"HTTP_PORT": "18000", "GRPC_PORT": "18001", "METRICS_PORT": "18002", "HEALTH_PORT": "18003"}
     published = render(BASE, **chosen)["services"]["triton"]["ports"]
     assert [port["published"] for port in published] == list(chosen.values())
     service = render(BASE, HOST_NETWORK, **chosen)["services"]["triton"]
-    assert [option(service, f"--{kind}-port") for kind in ("http", "grpc", "metrics")] == list(chosen.values())
-    assert "127.0.0.1:18000/" in service["healthcheck"]["test"][-1]
+    assert [option(service, f"--{kind}-port") for kind in ("http", "grpc", "metrics", "health")] == list(
+        chosen.values()
+    )
+    assert "127.0.0.1:18003/readyz" in service["healthcheck"]["test"][-1]
 
 
 def test_repository_may_lie_elsewhere() -> None:

@@ -228,7 +228,7 @@ class Stack:
     @property
     def ports(self) -> dict[str, int]:
         """The port of each protocol."""
-        return {kind: int(self.settings[f"{kind.upper()}_PORT"]) for kind in ("http", "grpc", "metrics")}
+        return {kind: int(self.settings[f"{kind.upper()}_PORT"]) for kind in ("http", "grpc", "metrics", "health")}
 
     def compose(self, *args: str) -> str:
         """Run Docker Compose on the two files as a user does."""
@@ -256,8 +256,8 @@ class Stack:
 @pytest.fixture(scope="module")
 def stack(engine: Engine, image: str, repository: Path) -> Iterator[Stack]:
     """The stack, just started. It is ended by the last test, or here if it came to no such end."""
-    kinds = ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")
-    settings = dict(zip(kinds, map(str, free_ports(3)), strict=True))
+    kinds = ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT", "HEALTH_PORT")
+    settings = dict(zip(kinds, map(str, free_ports(len(kinds))), strict=True))
     stack = Stack(engine, {"MODEL_REPOSITORY": str(repository), **settings}, left_behind(engine))
     assert image in stack.compose("config", "--images")
     try:
@@ -295,7 +295,7 @@ def test_every_variant_answers_correctly(stack: Stack, repository: Path, protoco
 def test_listens_on_loopback_only(stack: Stack) -> None:
     """As the kernel has it: each chosen port is bound to 127.0.0.1 and to nothing else."""
     bound = listening()
-    assert [bound.get(port) for port in stack.ports.values()] == [{"127.0.0.1"}] * 3
+    assert [bound.get(port) for port in stack.ports.values()] == [{"127.0.0.1"}] * 4
 
 
 def test_container_can_do_little(stack: Stack) -> None:
@@ -312,7 +312,7 @@ def test_down_ends_it_well_and_leaves_nothing(stack: Stack) -> None:
     """Of the running stack, as a user does it. The last test of this file: it ends the container."""
     traces = stack.traces()
     assert {"tritonserver", "trident"} <= set(traces["processes"]), f"the search must find what there is: {traces}"
-    assert traces["ports"] == ["http", "grpc", "metrics"]
+    assert traces["ports"] == ["http", "grpc", "metrics", "health"]
     present = left_behind(stack.engine)
     assert present["containers"] == [stack.container]
     assert set(present["mounts"]) > set(stack.before["mounts"])

@@ -35,6 +35,17 @@ from tests.integration.server_fixtures import (
 )
 
 DEADLINE_S = 20.0
+ENSEMBLE = """
+platform: "ensemble"
+max_batch_size: 8
+input [{ name: "x", data_type: TYPE_FP32, dims: [4] }]
+output [{ name: "y", data_type: TYPE_FP32, dims: [3] }]
+ensemble_scheduling { step [{
+  model_name: "one", model_version: -1
+  input_map [{ key: "x", value: "x" }]
+  output_map [{ key: "y", value: "y" }]
+}] }
+"""
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +149,20 @@ def test_a_killed_stub_comes_back_and_the_other_model_is_not_touched(server: Ser
     assert told[-1] == "one version 1 is ready: its golden answers are right"
 
 
+def test_the_step_of_an_ensemble_is_tended_though_nobody_named_it(tmp_path: Path, told: list[str]) -> None:
+    write_goldens(write_onnx(tmp_path, "one"))
+    ensemble = tmp_path / "whole"
+    (ensemble / "1").mkdir(parents=True)
+    (ensemble / "config.pbtxt").write_text(ENSEMBLE)
+    options = ServeOptions(tmp_path, run_dir=tmp_path / "run", models=("whole",), exit_timeout_s=1)
+    with Server(options, told.append) as server:
+        assert {state.name: state.ready for state in server.models} == {"one": True, "whole": True}
+        os.kill(stub_of(server, "one").pid, signal.SIGKILL)
+        wait_for(lambda: server.reloads == 1 and answers(server, "one"), "it is loaded again", DEADLINE_S)
+        assert answers(server, "whole")
+    assert leaves_nothing(server)
+
+
 def test_all_stubs_killed_at_once_come_back(server: Server) -> None:
     for model in ("one", "two"):
         os.kill(stub_of(server, model).pid, signal.SIGKILL)
@@ -224,7 +249,7 @@ def test_when_the_parent_is_killed_the_server_goes_too(repository: Path, tmp_pat
         prefix = parent.stdout.readline().strip()
         assert len(processes_of(prefix)) == 3
         parent.kill()
-    wait_for(lambda: not processes_of(prefix), "server and stubs are gone", DEADLINE_S)
+    wait_for(lambda: not processes_of(prefix), "server and stubs are gone", 60)
     temporary = list(Path(tempfile.gettempdir()).glob(f"{prefix}*"))
     assert regions(prefix) and temporary  # nobody was there to remove them
     with Server(ServeOptions(repository, run_dir=tmp_path, exit_timeout_s=1)):

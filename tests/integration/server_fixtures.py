@@ -15,6 +15,7 @@ import numpy as np
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2
 
+from core.files import sha256_file
 from core.results import MetricValue, Passport, Timing, Verdict
 from core.samples import pack_bytes
 from core.tensors import Arrays, TensorSpec
@@ -137,11 +138,14 @@ def write_torch(repository: Path, name: str) -> Path:
 
 
 def write_goldens(version: Path, shift: float = 0.0) -> None:
-    """Sixteen golden rows and a passport; `shift` makes them wrong by so much."""
+    """Sixteen golden rows and a passport of all files; `shift` makes the answers wrong by so much."""
     x = rows(16, seed=99)
     inputs: Arrays = {"x": x}
-    version.joinpath("golden.npz").write_bytes(pack_bytes(inputs, {"y": linear(x) + np.float32(shift)}))
-    version.joinpath("passport.json").write_bytes(passport().to_json())
+    files = {path.name: sha256_file(path) for path in version.iterdir() if path.name.startswith("model.")}
+    golden = version / "golden.npz"
+    golden.write_bytes(pack_bytes(inputs, {"y": linear(x) + np.float32(shift)}))
+    sealed = passport().model_copy(update={"files": files, "golden_sha256": sha256_file(golden)})
+    version.joinpath("passport.json").write_bytes(sealed.to_json())
 
 
 def passport() -> Passport:
@@ -161,7 +165,7 @@ def passport() -> Passport:
         tools={},
         isa_flags=(),
         cores=1,
-        golden_sha256="0" * 64,  # of no concern to the server
+        golden_sha256="0" * 64,
         golden_tolerance={"y": 0.001},
         verdict=Verdict(
             sqnr_db={"y": 200.0},

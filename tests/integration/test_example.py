@@ -43,7 +43,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[dict[str, object]]:
     """What `trident serve --json` announces; afterwards Ctrl-C must end it with 0."""
-    command = [*TRIDENT, "serve", "--json", "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    command = [
+        *TRIDENT,
+        "serve",
+        "--json",
+        "--http-port",
+        "0",
+        "--grpc-port",
+        "0",
+        "--metrics-port",
+        "0",
+        "--health-port",
+        "0",
+    ]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -127,7 +139,9 @@ def test_infer_explains_what_is_wrong(folder: Path, served: dict[str, object], t
 
 def test_a_busy_port_is_one_sentence(folder: Path, served: dict[str, object]) -> None:
     port = str(served["http"]).rpartition(":")[2]
-    done = _trident(folder, "serve", "--http-port", port, "--grpc-port", 0, "--metrics-port", 0, code=6)
+    done = _trident(
+        folder, "serve", "--http-port", port, "--grpc-port", 0, "--metrics-port", 0, "--health-port", 0, code=6
+    )
     assert port in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -95,13 +95,13 @@ def serving(folder: Path) -> Iterator[Host]:
     with leased_prefix() as prefix, assembled(installation, repository, prefix) as assembly:
         ports = reserve("127.0.0.1", (0, 0, 0))
         launch = Launch(
-            assembly.repository, assembly.backends, "127.0.0.1", *ports, exit_timeout_s=8, control_key="key",
-            shm_prefix=prefix,
+            assembly.repository, assembly.canaries, assembly.backends, "127.0.0.1", *ports, exit_timeout_s=8,
+            control_key="key", shm_prefix=prefix,
         )  # fmt: skip
         command = [str(installation.binary), *arguments(launch, installation.version)]
         process = ServerProcess(command, environment(installation, os.environ), assembly.root, log)
         try:
-            probe = Probe("127.0.0.1", ports[0], "key", timeout_s=30)
+            probe = Probe("127.0.0.1", ports[0], "key", timeout_s=30, grpc_port=ports[1])
             wait_for(probe.live, "the server is up", deadline_s=60)
             yield Host(repository, log, prefix, probe, process)
         finally:

@@ -19,7 +19,7 @@ from builder.candidates import candidates_of
 from builder.keys import make_keys
 from builder.search import Candidate, Look
 from builder.search_run import Search, SearchListener, look_at, techniques_of
-from builder.spec_compress import Distillation
+from builder.spec_compress import Distillation, FineTuning
 from builder.spec_file import load_spec
 from builder.worker import Workplace, Workshop
 from core.optimize_results import OptimizeReport, Targets
@@ -168,7 +168,8 @@ def test_what_the_budget_does_not_allow_is_not_trained(found: tuple[Path, Done])
     folder, _ = found
     spec = load_spec(folder / "model/model.yaml")
     longer = spec.optimize.train.model_copy(update={"epochs": 1000})
-    spec = spec.model_copy(update={"optimize": spec.optimize.model_copy(update={"train": longer})})
+    search_for = spec.optimize.model_copy(update={"train": longer, "techniques": ("prune_channels", "low_rank")})
+    spec = spec.model_copy(update={"optimize": search_for})
     place = Workplace(folder / "artifacts/quadrants", folder / "artifacts/cache")
     targets = Targets(size_bytes=20_000, drop=0.1, drop_given="10pt")
     candidates, one = candidates_of(spec), Candidate("narrow50", "onnx_fp32")
@@ -186,10 +187,13 @@ def test_what_the_budget_does_not_allow_is_not_trained(found: tuple[Path, Done])
         assert re.fullmatch(r"an epoch of its training takes \d+ s, and 0 s are left", late.unaffordable["narrow50"])
         assert late.measured == {}
         planned = techniques_of(search(20.0, 100.0), one)[-1]
+        tuned = techniques_of(search(20.0, 100.0), Candidate("tuned50", "onnx_fp32"))[-1]
     finally:
         workshop.close()
     assert isinstance(planned, Distillation)
     assert 1 <= planned.train.epochs < 1000
+    assert isinstance(tuned, FineTuning)
+    assert 1 <= tuned.epochs < 1000
     assert techniques_of(search(0.0, 50.0), one)[-1] == planned  # a smaller budget keeps to the plan
 
 

@@ -40,7 +40,19 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     subprocess.run([*TRIDENT, "build", "model.yaml"], cwd=folder, check=True, capture_output=True)
     report = BuildReport.model_validate_json((folder / "artifacts/build-report.json").read_bytes())
     assert [row.status for row in report.models[0].rows] == ["published"] * len(VARIANTS)
-    command = [*TRIDENT, "serve", "--json", "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    command = [
+        *TRIDENT,
+        "serve",
+        "--json",
+        "--http-port",
+        "0",
+        "--grpc-port",
+        "0",
+        "--metrics-port",
+        "0",
+        "--health-port",
+        "0",
+    ]
     with (folder / "words").open("w") as words:
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=words, text=True)
         assert process.stdout is not None

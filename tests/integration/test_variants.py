@@ -128,6 +128,8 @@ def test_a_rejected_variant_names_what_else_to_try_in_its_runtime() -> None:
     )
     assert "mixed" not in gentler("openvino_int8", ["openvino_int8", "openvino_int8_mixed"])
     assert gentler("onnx_fp32", []) == ""
+    assert gentler("small_onnx_int8_dynamic", []) == "; try `variants`: small_onnx_int8_weights computes in float"
+    assert gentler("small_onnx_int8_dynamic", ["small_onnx_int8_weights"]) == ""
 
 
 def test_pruning_takes_the_smallest_weights_of_the_whole_network(tmp_path: Path) -> None:

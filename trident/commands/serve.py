@@ -22,6 +22,8 @@ def run(options: argparse.Namespace) -> int:
         http_port=options.http_port,
         grpc_port=options.grpc_port,
         metrics_port=options.metrics_port,
+        health_port=options.health_port,
+        drain_delay_s=options.drain_delay,
         run_dir=options.run_dir,
         models=tuple(options.models),
         host=options.host,
@@ -44,7 +46,12 @@ def _announce_json(server: Server) -> None:
         {"name": m.name, "version": m.version, "ready": m.ready, "golden": m.golden, "reason": m.reason}
         for m in server.models
     ]
-    urls = {"http": server.http_url, "grpc": server.grpc_url, "metrics": server.metrics_url}
+    urls = {
+        "http": server.http_url,
+        "grpc": server.grpc_url,
+        "metrics": server.metrics_url,
+        "health": server.health_url,
+    }
     print(json.dumps({"version": server.version, **urls, "models": models}), flush=True)
 
 
@@ -55,7 +62,8 @@ def _announce(server: Server) -> None:
         table.add_row(state.name, str(state.version or "-"), _state(state), style=None if state.ready else "red")
     console.print(table)
     console.print(
-        f"HTTP http://{server.http_url}  gRPC {server.grpc_url}  metrics http://{server.metrics_url}/metrics\n"
+        f"HTTP http://{server.http_url}  gRPC {server.grpc_url}  metrics http://{server.metrics_url}/metrics  "
+        f"health {server.health_url}\n"
         f"log {server.log}\nCtrl-C drains and stops.",
         soft_wrap=True,
     )

@@ -1,12 +1,14 @@
 from pathlib import Path
 
-from benchmarks.compress import rewrite
+import pytest
+
+from benchmarks.compress_pages import BEGIN, END, PAGES, ROOT, rewritten
 from core.comparison import Benchmark
 
-ROOT = Path(__file__).parents[3]
 
-
-def test_the_page_quotes_the_committed_run() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_the_pages_quote_the_committed_run(page: Path) -> None:
     benchmark = Benchmark.model_validate_json((ROOT / "benchmarks/compress.json").read_bytes())
-    page = (ROOT / "docs/compress.md").read_text()
-    assert rewrite(page, benchmark) == page, "run `python -m benchmarks.compress --page`"
+    text = page.read_text()
+    assert text.count(BEGIN) == text.count(END) == 1
+    assert rewritten(text, PAGES[page](benchmark)) == text, "run `python -m benchmarks.compress --page`"

@@ -35,10 +35,22 @@ def test_shared_weights_are_one_kernel_and_embeddings_none() -> None:
 
 
 def test_one_threshold_takes_from_the_small_layer_and_one_for_each_takes_alike() -> None:
-    first, second = zeros(network(), "magnitude", 0.5, "global")
-    assert second == 1.0  # all of it is smaller than the first layer's
-    assert first == pytest.approx((70 - 60) / 80)
+    first, second = zeros(network(), "magnitude", 0.4, "global")
+    assert second > 0.9  # nearly all of it is smaller than the first layer's
+    assert first * 80 + second * 60 == pytest.approx(56)
     assert zeros(network(), "magnitude", 0.5, "layer") == [0.5, 0.5]
+
+
+def test_a_layer_is_not_emptied_unless_it_was_empty() -> None:
+    with pytest.raises(
+        StepError, match=r"a share of 0\.5 leaves 3\.weight not a single weight; ask for less, or write"
+    ):
+        zeros(network(), "magnitude", 0.5, "global")
+    with pytest.raises(StepError, match=r"a share of 0\.999 leaves 1\.weight not a single weight; ask for less$"):
+        zeros(network(), "magnitude", 0.999, "layer")
+    found = network()
+    nn.init.zeros_(found[3].weight)
+    assert zeros(found, "magnitude", 0.5, "global") == [pytest.approx((70 - 60) / 80), 1.0]
 
 
 def test_lamp_spares_the_small_layer() -> None:

@@ -21,7 +21,9 @@ from builder.search import (
     front,
     keeps,
 )  # fmt: skip
-from builder.search_words import answer, chosen, fates, nearest, size_words
+from builder.search_answer import answer, chosen, nearest
+from builder.search_fates import fates
+from builder.search_words import size_words
 from core.optimize_results import CandidateRow, Figures, Targets
 
 NARROW = tuple(f"narrow{number}" for number in range(1, 8))

@@ -37,7 +37,7 @@ MISTAKES = {
     "no variants": (
         EXAMPLE.read_text()[EXAMPLE.read_text().index("variants:") : EXAMPLE.read_text().index("serving:")],
         "variants: []\n",
-        "variants: Tuple should have at",
+        "variants: empty; give at least one",
     ),
     "variant twice": ("variants:\n  - torch_fp32", "variants:\n  - onnx_fp32", "variants: onnx_fp32 stands twice"),
     "name of a folder": ("name: fashion", "name: cache", "name: a model cannot be called cache, demo, server"),

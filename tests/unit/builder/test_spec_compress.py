@@ -19,10 +19,13 @@ PRUNE = "{step: prune_channels, share: 0.5}"
 COMPRESSIONS = {
     "name with a line": (f"a_b: [{PRUNE}]", "compress.a_b: 'a_b' cannot be read; write it such as small"),
     "name that is taken": (f"onnx: [{PRUNE}]", "compress.onnx: a compression cannot be called torch, onnx"),
-    "no steps": ("small: []", "compress.small: Tuple should have at least 1 item .* not 0$"),
+    "no steps": ("small: []", "compress.small: empty; give at least one$"),
     "no step": ("small: [{share: 0.5}]", r"compress.small\[0\]: step is required, but missing; add it$"),
     "typo of a step": ("small: [{step: prune_chanels}]", "did you mean 'prune_channels'"),
-    "quantized before": ("small: [{step: quantize_onnx_static}]", "not known; known are finetune, prune_weights, "),
+    "quantized before": (
+        f"small: [{{step: quantize_onnx_static}}, {PRUNE}]",
+        r"small\[0\]: step 'quantize_onnx_static' is not known; .*; the variant's base exports and quantizes, after",
+    ),
     "typo of a field": (
         f"small: [{PRUNE[:-1]}, train: {{epoch: 3}}}}]",
         r"compress.small\[0\].train.epoch: unknown field; did you mean 'epochs'\?$",
@@ -40,6 +43,7 @@ COMPRESSIONS = {
 VARIANTS = {
     "smal_onnx_fp32": r":11: variants\[0\]: 'smal_onnx_fp32' is not known; did you mean 'small_onnx_fp32'\?$",
     "small_onnx_fp3": "did you mean 'small_onnx_fp32'",
+    "openvino_int8_small": "has small last, and a network is compressed first: write 'small_openvino_int8'",
     "small_imported_a": "'small_imported_a' is not known",
     "onnx_fp32": "compress names 'small', and no variant uses it; add small_onnx_fp32 to variants",
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -12,7 +14,7 @@ from builder import step as steps
 from builder.artifact import Artifact, Format
 from builder.source import source_artifact
 from builder.spec_file import load_spec
-from builder.step import Step, run_recipe, step_key
+from builder.step import Step, run_recipe, step_key, sweep_partial
 from tests.support.tiny import onnx_spec, torch_spec
 
 
@@ -90,3 +92,15 @@ def test_another_tridents_steps_are_not_trusted(tmp_path: Path, monkeypatch: pyt
     before = source_artifact(spec, tmp_path / "cache").key
     monkeypatch.setattr("builder.source.own_code", lambda: "newer")
     assert source_artifact(spec, tmp_path / "cache").key != before
+
+
+def test_what_a_training_goes_on_from_is_swept_when_it_was_left_for_weeks(tmp_path: Path) -> None:
+    now = time.time()
+    left, fresh, long = (tmp_path / f".{name}.resume" for name in ("left", "fresh", "long"))
+    for folder in (left, fresh, long):
+        folder.mkdir()
+        (folder / "training.pt").touch()
+    for path in (left / "training.pt", left, long):  # `long` began weeks ago, and its last epoch is of today
+        os.utime(path, (now - 15 * 24 * 3600,) * 2)
+    sweep_partial(tmp_path)
+    assert {folder.name for folder in tmp_path.iterdir()} == {".fresh.resume", ".long.resume"}

@@ -8,12 +8,15 @@ import pytest
 
 from server.arguments import Launch, arguments
 
-LAUNCH = Launch(Path("/r"), Path("/b"), "127.0.0.1", 1, 2, 3, exit_timeout_s=8, control_key="k", shm_prefix="p_")
+LAUNCH = Launch(
+    Path("/r"), Path("/c"), Path("/b"), "127.0.0.1", 1, 2, 3, exit_timeout_s=8, control_key="k", shm_prefix="p_"
+)
 
 
 def test_the_wheels_server() -> None:
     words = arguments(LAUNCH, (2, 51))
-    assert {"--model-repository=/r", "--backend-directory=/b", "--exit-timeout-secs=8"} <= set(words)
+    assert {"--model-repository=/r", "--model-repository=/c", "--backend-directory=/b"} <= set(words)
+    assert "--exit-timeout-secs=8" in words
     assert {"--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1"} <= set(words)
     assert "--backend-config=python,shm-region-prefix-name=p_" in words
     assert not any("{" in word for word in words)

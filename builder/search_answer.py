@@ -1,0 +1,112 @@
+"""The answer of a search: what is chosen; if nothing is, what came nearest and what it would take."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from builder.search import fits, front, keeps
+from builder.search_words import facts, size_words, time_words
+from core.optimize_results import CandidateRow, Figures, Targets
+
+POINT: Final = 0.01
+
+
+def answer(rows: Sequence[CandidateRow], picked: Sequence[str], targets: Targets, metric: str) -> tuple[str, ...]:
+    """What was found, in sentences; or the nearest, and what it would take."""
+    measured = {row.variant: row.measured for row in rows if row.measured}
+    if picked:
+        kept = sum(row.verdict == "kept" for row in rows)
+        found = [f"{kept} of {len(measured)} measured candidates keep to all targets; no other beats these:"]
+        found += [f"{name}: {facts(measured[name], metric)}{_doubt(measured[name], targets)}." for name in picked]
+        return tuple(found)
+    waiting = sum(row.verdict == "not tried" for row in rows)
+    found = ["No candidate keeps to all targets, so nothing is published."]
+    if name := nearest(measured, targets):
+        found.append(f"The nearest is {name}: {facts(measured[name], metric)}.")
+        found += _needed(measured, targets, name)
+    structures = {row.variant: row.estimated for row in rows if row.estimated}
+    if structures and not any(fits(figures, targets) for figures in (*structures.values(), *measured.values())):
+        least = min(structures, key=lambda name: (structures[name].size_bytes, structures[name].time_ms))
+        found.append(
+            f"No structure fits, trained or not: even {least} takes {size_words(structures[least].size_bytes)} and "
+            f"{time_words(structures[least].time_ms)}."
+        )
+    if waiting:
+        found.append(f"{waiting} candidates were not tried for want of time; a larger --budget may find one.")
+    return tuple(found)
+
+
+def chosen(rows: Sequence[CandidateRow]) -> tuple[str, ...]:
+    """The variants to publish: those that are kept and that no other one that is kept beats."""
+    kept = {row.variant: row.measured for row in rows if row.verdict == "kept" and row.measured}
+    return front(kept)
+
+
+def nearest(measured: Mapping[str, Figures], targets: Targets) -> str | None:
+    """The one whose worst miss, as a multiple of its target, is the least."""
+    return min(measured, key=lambda name: _worst(measured[name], targets), default=None)
+
+
+def _worst(figures: Figures, targets: Targets) -> float:
+    found = [0.0]
+    if targets.size_bytes is not None:
+        found.append(figures.size_bytes / targets.size_bytes)
+    if targets.time_ms is not None:
+        found.append(figures.time_ms / targets.time_ms)
+    if figures.drop is not None:
+        found.append(1 + (figures.drop - targets.drop) / max(targets.drop, POINT))
+    return max(found)
+
+
+def _needed(measured: Mapping[str, Figures], targets: Targets, name: str) -> list[str]:
+    """What would have to be allowed: one target alone where that would do, else what the nearest one misses."""
+    free = {
+        "size_bytes": targets.model_copy(update={"size_bytes": None}),
+        "time_ms": targets.model_copy(update={"time_ms": None}),
+        "drop": targets.model_copy(update={"drop": math.inf}),
+    }
+    found = []
+    for field, others in free.items():
+        able = {one: figures for one, figures in measured.items() if fits(figures, others) and keeps(figures, others)}
+        if able:
+            best = min(able, key=lambda one: getattr(able[one], field))
+            found.append(f"{_option(field, able[best])} alone would do ({best})")
+    if found:
+        return [f"What it would take: {', or '.join(found)}."]
+    figures = measured[name]
+    wanted = [field for field, others in free.items() if not _meets(field, figures, targets)]
+    options = " ".join(_option(one, figures) for one in wanted)
+    return [f"No target is to blame alone. {name} would take {options}."]
+
+
+def _meets(field: str, figures: Figures, targets: Targets) -> bool:
+    value, limit = getattr(figures, field), getattr(targets, field)
+    return limit is None or (value is not None and value <= limit)
+
+
+def _option(field: str, figures: Figures) -> str:
+    """The option that would let these figures pass, rounded up."""
+    match field:
+        case "size_bytes":
+            return f"--max-size {_up(figures.size_bytes / 1e6)}MB"
+        case "time_ms":
+            return f"--max-latency {_up(figures.time_ms)}ms"
+    return f"--max-drop {_up(100 * (figures.drop or 0.0))}pt"
+
+
+def _up(value: float) -> str:
+    """Two digits that matter, rounded up, never in the form 1e-05."""
+    if value <= 0:
+        return "0"
+    digits = 1 - math.floor(math.log10(value))
+    raised = math.ceil(round(value * 10**digits, 6)) / 10**digits
+    return f"{raised:.{max(0, digits)}f}"
+
+
+def _doubt(figures: Figures, targets: Targets) -> str:
+    low, high = figures.drop_ci95 or (0.0, 0.0)
+    found = ["undecided, since the interval of its loss straddles the limit"] if low <= targets.drop < high else []
+    found += ["timed on a busy machine"] if figures.disturbed and targets.time_ms is not None else []
+    return f" ({'; '.join(found)})" if found else ""
