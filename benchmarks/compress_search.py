@@ -12,10 +12,10 @@ from benchmarks.in_process import points, write_spec
 from core.comparison import Claim
 from core.machine import cores
 from core.optimize_results import OptimizeReport
+from trident.commands.optimize import NOTHING_FOUND
 
 WISHES: Final = ("--max-size", "0.5MB", "--max-latency", "1ms", "--max-drop", "1pt", "--budget", "25min")
 ABSURD: Final = ("--max-size", "1kB", "--max-latency", "0.001ms", "--max-drop", "0.1pt", "--budget", "1min")
-NOTHING_FOUND: Final = 10  # the exit code of `trident optimize`
 
 
 def optimized(folder: Path) -> tuple[Claim, ...]:
