@@ -26,12 +26,16 @@ def optimized(folder: Path) -> tuple[Claim, ...]:
     _, absurd = _search(path, ABSURD, folder, "none")
     left = len(list((folder / "none").iterdir())) if (folder / "none").exists() else 0
     found = ", ".join(report.chosen) or "nothing"
-    words = f"minutes of trident optimize {' '.join(WISHES)} on {cores()} cores, which found {found}"
+    words = (
+        f"minutes of trident optimize {' '.join(WISHES)} on {cores()} core{'s' * (cores() != 1)}, which found {found}"
+    )
     return (
         counted("optimize_minutes", minutes, words, 30.0, "lower"),
         counted("optimize_found", len(report.chosen), "variants that keep to all targets", 1, "higher"),
         *_quickest(report),
-        counted("optimize_absurd", left, f"published for {' '.join(ABSURD)}: {' '.join(absurd.answer)}", 0, "lower"),
+        counted(
+            "optimize_absurd", left, f"variants published for {' '.join(ABSURD)}: {' '.join(absurd.answer)}", 0, "lower"
+        ),
     )
 
 
