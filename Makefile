@@ -22,7 +22,7 @@ INSTALLED = $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help setup build-repo serve loadtest demo test check clean distclean
-.PHONY: bench-demo bench-int8 bench-compress bench-client bench-lint
+.PHONY: bench-demo bench-int8 bench-compress bench-client bench-lint bench-serving peers
 .PHONY: example-lite0 example-minilm example-crepe example-wardrobe
 
 help:  ## List these targets
@@ -85,16 +85,26 @@ bench-compress: $(INSTALLED)  ## Train, prune, distil and measure: benchmarks/co
 	$(VENV)/bin/python -m examples.wardrobe.prepare
 	$(VENV)/bin/python -m benchmarks.compress
 
-bench-lint: $(INSTALLED)  ## Measure what `trident lint` finds and how quick it is: benchmarks/lint.json
+bench-lint: $(INSTALLED)  ## Measure what `trident lint` finds, and the planner: benchmarks/lint.json
+	for example in lite0 minilm crepe; do $(VENV)/bin/python -m examples.$$example.prepare $(PIP_ARGS) || exit 1; done
+	$(VENV)/bin/python -m examples.wardrobe.prepare
 	$(VENV)/bin/python -m benchmarks.lint
 
 bench-client: $(INSTALLED)  ## Measure the client: benchmarks/client.json and the table in docs/client.md
 	$(VENV)/bin/python -m benchmarks.client
+
+peers: $(INSTALLED)  ## Install what bench-serving compares with, apart from all else: .peers
+	$(VENV)/bin/python -m benchmarks.peers.prepare $(PIP_ARGS)
+
+# Where it is kept, a stopped run goes on: make bench-serving WORK=folder
+WORK ?=
+bench-serving: peers  ## Measure serving and load testing: benchmarks/serving.json and the table in docs/load-testing.md
+	$(VENV)/bin/python -m benchmarks.serving $(if $(WORK),--work $(WORK))
 
 clean:  ## Remove what was generated: artifacts, the built repository, caches
 	rm -rf artifacts build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .model_repository.staging .model_repository.lock
 	find model_repository -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-distclean: clean  ## The same, and the environment
-	rm -rf $(VENV)
+distclean: clean  ## The same, and the environments
+	rm -rf $(VENV) .peers

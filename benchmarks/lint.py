@@ -6,17 +6,25 @@
   makes it for both targets, and those of `lint_repositories`, after Triton's documentation. Notes are advice and no
   alarm; they are counted beside.
 - Speed: the whole command, its start included, over copies of the example's nine variants.
+- The planner: see `planner`.
+
+`--part` measures one part and keeps the file's other claims, so that a run can go on where another was stopped.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Final
 
 from benchmarks.demo import HERE, SPEC, TRIDENT, claim, commit, counted, run
 from benchmarks.lint_repositories import DOCUMENTED
+from benchmarks.planner import EXAMPLES, planner_claims
 from core.comparison import Benchmark, Claim
 from core.files import write_atomically
 from core.machine import describe, now, versions
@@ -27,6 +35,7 @@ from tests.support.lint_repositories import GOOD
 
 CORES = 2  # what the repositories were made for
 COPIES, RUNS = 20, 7
+FILE = HERE / "lint.json"
 
 
 def faults_found(folder: Path) -> list[bool]:
@@ -87,12 +96,12 @@ def speeds(built: Path, folder: Path) -> list[float]:
     return measured
 
 
-def measure(folder: Path) -> Benchmark:
-    """All claims."""
+def lint_claims(folder: Path) -> tuple[Claim, ...]:
+    """What lint finds, where it should not, and how quickly."""
     found = faults_found(folder)
     good = good_repositories(folder)
     wrong, notes = alarms(good)
-    claims: tuple[Claim, ...] = (
+    return (
         counted("seeded_faults_found_pct", 100 * sum(found) / len(found), f"% of {len(found)} faults", 100, "higher"),
         counted("false_alarms", wrong, f"errors and warnings over {len(good)} good repositories", 0, "lower"),
         counted("good_repositories", len(good), "repositories that the false alarms were counted over", 20, "higher"),
@@ -107,6 +116,12 @@ def measure(folder: Path) -> Benchmark:
         ),
         claim("models_per_s", speeds(folder / f"built-{WHEEL}", folder), "models/s, the command with its start", 50),
     )
+
+
+def keep(benchmark: Benchmark | None, claims: tuple[Claim, ...]) -> Benchmark:
+    """The file with these claims in the place of those of the same name."""
+    new = {claim.id for claim in claims}
+    old = tuple(claim for claim in benchmark.claims if claim.id not in new) if benchmark else ()
     return Benchmark(
         created_at=now(),
         command="make bench-lint",
@@ -115,13 +130,28 @@ def measure(folder: Path) -> Benchmark:
         commit=commit(),
         rows=(),
         windows=(),
-        claims=claims,
+        claims=(*old, *claims),
     )
 
 
+def main() -> None:
+    """Measures every part, or one, and writes the file after each."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--part", choices=PARTS, help="measure this only, and keep what else the file says")
+    options = parser.parse_args()
+    for part in [options.part] if options.part else PARTS:
+        before = Benchmark.model_validate_json(FILE.read_bytes()) if FILE.is_file() else None
+        with tempfile.TemporaryDirectory() as temporary:
+            claims = PARTS[part](Path(temporary))
+        write_atomically(FILE, keep(before, claims).to_json())
+        for row in claims:
+            print(f"{row.id}: {row.value:.4g} {row.unit} ({row.ci95[0]:.4g} to {row.ci95[1]:.4g}), holds: {row.holds}")
+
+
+PARTS: Final[dict[str, Callable[[Path], tuple[Claim, ...]]]] = {
+    "lint": lint_claims,
+    **{example: partial(planner_claims, example) for example in EXAMPLES},
+}
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as temporary:
-        result = measure(Path(temporary))
-    write_atomically(HERE / "lint.json", result.to_json())
-    for row in result.claims:
-        print(f"{row.id}: {row.value:.4g} {row.unit} ({row.ci95[0]:.4g} to {row.ci95[1]:.4g}), holds: {row.holds}")
+    main()

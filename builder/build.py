@@ -15,6 +15,7 @@ from builder.errors import PublishError
 from builder.keys import Keys, make_keys
 from builder.original import original_record
 from builder.passport import make_passport
+from builder.planner import facts_here
 from builder.recipes import Recipe, recipes_of, unavailable
 from builder.related import related
 from builder.repository import Package, Repository, remedy
@@ -25,8 +26,8 @@ from builder.triton_config import make_config
 from builder.worker import Built, Workplace, Workshop, build_variant, time_variant
 from core.errors import InputError, RepositoryError
 from core.files import write_atomically
-from core.machine import cores, describe, isa_flags, now, versions
-from core.results import BuildReport, BuildRow, ModelBuild, ResultModel, Sha256
+from core.machine import describe, isa_flags, now, versions
+from core.results import BuildReport, BuildRow, Costs, ModelBuild, ResultModel, Sha256
 
 
 class Record(ResultModel):
@@ -174,10 +175,14 @@ def _row(builder: _ModelBuilder, recipe: Recipe) -> BuildRow:
 
 
 def _retimed(builder: _ModelBuilder, recipe: Recipe, key: str, row: BuildRow) -> BuildRow:
-    """The row with its time and speed-up measured anew. The passport keeps those of the day that it was written."""
+    """The row with its times and speed-up measured anew, and config.pbtxt planned by them. The passport keeps those of
+    the day that it was written."""
     builder.listener.on_start(builder.spec.name, f"{recipe.variant}, its time")
-    timing = builder.workshop.run(time_variant, builder.spec, recipe, builder.place)
-    row = row.model_copy(update={"timing": timing, "time_ms": timing.time_ms, "speedup": timing.speedup})
+    timing, costs = builder.workshop.run(time_variant, builder.spec, recipe, builder.place)
+    measured = {"timing": timing, "time_ms": timing.time_ms, "speedup": timing.speedup, "costs": costs}
+    row = row.model_copy(update=measured)
+    if row.status == "published":
+        _replan(builder, recipe, row)
     write_atomically(_record_path(builder, recipe), Record(build_key=key, row=row).to_json())
     return row
 
@@ -200,21 +205,27 @@ def _from_cache(builder: _ModelBuilder, recipe: Recipe, key: str) -> BuildRow | 
         passport = builder.repository.passport(row.triton_name, version) if version else None
         if passport is None:
             return None
-        config = builder.repository.as_held(row.triton_name, _config(builder, recipe))
-        if not builder.repository.has_config(row.triton_name, config):
-            with builder.repository.locked(_waiting(builder)):
-                builder.repository.update_config(row.triton_name, config)
+        _replan(builder, recipe, row)
     elif builder.options.retire:
         _retire(builder, row.triton_name)
     return row.model_copy(update={"from_cache": True, "build_seconds": 0.0})
+
+
+def _replan(builder: _ModelBuilder, recipe: Recipe, row: BuildRow) -> None:
+    """Replaces config.pbtxt where the spec's wishes, the server's cores or the measured times make another one."""
+    config = builder.repository.as_held(row.triton_name, _config(builder, recipe, row.costs))
+    if not builder.repository.has_config(row.triton_name, config):
+        with builder.repository.locked(_waiting(builder)):
+            builder.repository.update_config(row.triton_name, config)
 
 
 def _waiting(builder: _ModelBuilder) -> Callable[[], None]:
     return lambda: builder.listener.on_start(builder.spec.name, "waiting for another build to publish")
 
 
-def _config(builder: _ModelBuilder, recipe: Recipe) -> str:
-    return make_config(builder.spec, recipe.variant, recipe.produces, builder.keys.source, cores())
+def _config(builder: _ModelBuilder, recipe: Recipe, costs: Costs | None) -> str:
+    facts = facts_here(builder.spec.serving, costs)
+    return make_config(builder.spec, recipe.variant, recipe.produces, builder.keys.source, facts)
 
 
 def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> BuildRow:
@@ -231,6 +242,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         speedup=built.timing.speedup,
         verdict=verdict,
         timing=built.timing,
+        costs=built.costs,
         graph=built.graph,
         shared_bytes=built.shared_bytes,
         layers=built.layers,
@@ -251,7 +263,7 @@ def _publish(builder: _ModelBuilder, recipe: Recipe, key: str, built: Built) -> 
         passport=make_passport(spec, recipe, builder.keys, key, built),
         files=dict(zip(FILES[artifact.format], artifact.files, strict=True)),
         golden=built.golden,
-        config=_config(builder, recipe),
+        config=_config(builder, recipe, built.costs),
         keep_versions=spec.serving.keep_versions,
     )
     with builder.repository.locked(_waiting(builder)):

@@ -41,5 +41,6 @@ def make_passport(spec: ModelSpec, recipe: Recipe, keys: Keys, key: str, built: 
         golden_tolerance=built.golden_tolerance,
         verdict=built.verdict,
         timing=built.timing,
+        costs=built.costs,
         built_at=now(),
     )

@@ -39,6 +39,8 @@ def _torch_module(module: Any, artifact: Artifact, threads: int) -> Predictor:
     outputs = [tensor.name for tensor in artifact.spec.outputs]
 
     def predict(inputs: Arrays) -> Arrays:
+        if torch.get_num_threads() != threads:  # one number for the whole process: another predictor may have set it
+            torch.set_num_threads(threads)
         with torch.inference_mode():
             # Copies: some networks write into what they are given, and the caller's arrays are used again.
             result = module(*(torch.from_numpy(inputs[name].copy()) for name in names))

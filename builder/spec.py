@@ -84,8 +84,19 @@ class Batch(SpecModel):
     """The batch axis. `max` is the largest batch that the server forms or takes."""
 
     max: Annotated[
-        int, Field(ge=1, le=4096, description="the largest batch; 1 means that the server forms no batches")
+        int,
+        Field(
+            ge=1,
+            le=4096,
+            description="the largest batch, proven by a run; 1 means that the server forms no batches. Written, it is "
+            "the server's limit; else that is chosen by measured times, up to this",
+        ),
     ] = 32
+
+    @property
+    def wished(self) -> int | None:
+        """The limit that the spec writes; None if it leaves it to the plan."""
+        return self.max if "max" in self.model_fields_set else None
 
 
 class Data(SpecModel):
@@ -148,21 +159,33 @@ class PostTransform(SpecModel):
 
 
 class Serving(SpecModel):
-    """Wishes for the server. Unset ones are chosen for machine and target, with the reason written into config.pbtxt.
+    """Wishes for the server. Unset ones are planned from measured times for machine and target, with the reason written
+    into config.pbtxt (docs/planner.md).
 
     A bounded queue (`max_queue_size`, `queue_timeout_ms`) is the default for target `nvidia`; for `wheel` it is written
     only when asked for, see `triton_config`.
     """
 
+    goal: Annotated[
+        Literal["throughput", "latency"],
+        Field(
+            description="what instances and threads are planned for: answers a second under load, or the time of a "
+            "lone request"
+        ),
+    ] = "throughput"
+    cores: Annotated[
+        Positive | None, Field(description="cores of the server; unset: those of the building machine")
+    ] = None
+    memory_mb: Annotated[
+        Positive | None, Field(description="memory of the server in MB; unset: that of the building machine")
+    ] = None
     max_queue_delay_us: Annotated[
-        int, Field(ge=0, description="how long a request may wait for others to share a batch with")
-    ] = 0
+        int | None, Field(ge=0, description="how long a request may wait for others to share a batch with")
+    ] = None
     max_queue_size: Annotated[Positive | None, Field(description="requests that may wait; more are refused")] = None
     queue_timeout_ms: Annotated[Positive | None, Field(description="how long one may wait before it is refused")] = None
-    instances: Annotated[Positive, Field(description="copies of the model that run side by side")] = 1
-    threads: Annotated[Positive | None, Field(description="threads of each instance; unset: the cores, shared out")] = (
-        None
-    )
+    instances: Annotated[Positive | None, Field(description="copies of the model that run side by side")] = None
+    threads: Annotated[Positive | None, Field(description="threads of each instance")] = None
     keep_versions: Annotated[Positive, Field(description="published versions that stay; the oldest go")] = 2
 
 

@@ -52,16 +52,16 @@ def time_pair(original: Predictor, variant: Predictor, inputs: Arrays, batch: in
 
 
 def _round(original: Predictor, variant: Predictor, sample: Arrays, variant_first: bool) -> _Round:
-    started, before = time.perf_counter(), _waited_s()
+    started, before = time.perf_counter(), waited_s()
     if variant_first:
         second, first = _block(variant, sample), _block(original, sample)
     else:
         first, second = _block(original, sample), _block(variant, sample)
-    share = (_waited_s() - before) / (time.perf_counter() - started)
+    share = (waited_s() - before) / (time.perf_counter() - started)
     return _Round(first, second, calm=share <= CALM_WAIT)
 
 
-def _waited_s() -> float:
+def waited_s() -> float:
     """How long the threads of this process have waited for a CPU so far; 0 where the kernel does not tell."""
     waited_ns = 0
     for file in Path("/proc/self/task").glob("*/schedstat"):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from itertools import product
-from typing import Any, Final
+from typing import Any
 
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
 from builder.artifact import BACKENDS, Format
 from builder.errors import StepError
+from builder.planner import Facts, Plan, plan
+from builder.planner_words import why_batch, why_delay, why_instances
 from builder.spec import ModelSpec, proof_batches
 from builder.version_policy import NEWEST_REASON
 from core.axes import AXES, BUCKETS, Buckets, ServedAxis
@@ -18,24 +20,30 @@ from core.tensors import TensorSpec
 from core.transforms import PREPROCESS
 
 
-def make_config(spec: ModelSpec, variant: str, form: Format, source_sha256: str, cores: int) -> str:
-    """The text of config.pbtxt for a variant, for a server with so many cores.
+def make_config(spec: ModelSpec, variant: str, form: Format, source_sha256: str, facts: Facts) -> str:
+    """The text of config.pbtxt for a variant, planned by these facts.
 
     Raises StepError should the text, parsed back, not equal the message that it was made from.
     """
-    config = pb.ModelConfig(name=spec.triton_name(variant), backend=BACKENDS[form], max_batch_size=spec.batch.max)
+    planned = plan(facts, spec.serving, spec.batch)
+    config = pb.ModelConfig(name=spec.triton_name(variant), backend=BACKENDS[form], max_batch_size=planned.batch)
     reasons = {
         "name": f"{variant} of {spec.name}; clients read the parts from the parameters below",
         "backend": "`backend`, not `platform`: one repository for the native backends and for Trident's own",
-        "max_batch_size": f"the spec's batch.max; the batch axis was run at {', '.join(map(str, proof_batches(spec)))}",
+        "max_batch_size": why_batch(planned, facts, spec.batch, ", ".join(map(str, proof_batches(spec)))),
         "input": "as the artifact was exported; the batch axis is not written",
         "output": "",
     }
     config.input.extend(_tensor(pb.ModelInput, tensor) for tensor in spec.inputs)
     config.output.extend(_tensor(pb.ModelOutput, tensor) for tensor in spec.outputs)
-    for add in (_versions, _instances, _batching, _warmup):
-        add(config, spec, cores, reasons)
-    _parameters(config, spec, variant, form, source_sha256, cores, reasons)
+    config.version_policy.latest.num_versions = 1
+    reasons["version_policy"] = NEWEST_REASON
+    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=planned.split.instances)
+    reasons["instance_group"] = why_instances(planned, facts, spec.serving)
+    if planned.batch > 1:
+        reasons["dynamic_batching"] = _batch(config.dynamic_batching, spec, planned, facts)
+    _warmup(config, spec, planned.batch, reasons)
+    _parameters(config, spec, variant, form, source_sha256, planned, reasons)
     text = _print(config, reasons)
     if text_format.Parse(text, pb.ModelConfig()) != config:
         raise StepError(f"{config.name}: config.pbtxt does not read back as it was written; please report this")
@@ -47,33 +55,11 @@ def _tensor(kind: Any, tensor: TensorSpec) -> Any:
     return kind(name=tensor.name, data_type=data_type, dims=list(tensor.shape[1:]))
 
 
-def _versions(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:  # noqa: ARG001
-    config.version_policy.latest.num_versions = 1
-    reasons["version_policy"] = NEWEST_REASON
-
-
-def _instances(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:
-    count = min(spec.serving.instances, cores)
-    config.instance_group.add(kind=pb.ModelInstanceGroup.KIND_CPU, count=count)
-    reasons["instance_group"] = f"{count} x {_threads(spec, cores)} threads; together never more than {cores} cores"
-
-
-def _threads(spec: ModelSpec, cores: int) -> int:
-    """Threads of one instance: the spec's wish, as far as all instances together fit the cores."""
-    fits = max(1, cores // min(spec.serving.instances, cores))
-    return min(spec.serving.threads or fits, fits)
-
-
-def _batching(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:  # noqa: ARG001
-    if spec.batch.max == 1:
-        return
-    wishes, batching = spec.serving, config.dynamic_batching
-    config.dynamic_batching.SetInParent()
-    batching.max_queue_delay_microseconds = wishes.max_queue_delay_us
-    delay = "no delay: on a CPU the queue fills while the instance is busy, and waiting only adds latency"
-    if wishes.max_queue_delay_us:
-        delay = f"waits up to {wishes.max_queue_delay_us} us for a fuller batch, as the spec asks"
-    reasons["dynamic_batching"] = f"{delay};\n# {_bound_queue(batching.default_queue_policy, spec)}"
+def _batch(batching: Any, spec: ModelSpec, planned: Plan, facts: Facts) -> str:
+    """Sets the batcher; gives its reason."""
+    batching.SetInParent()
+    batching.max_queue_delay_microseconds = planned.delay_us
+    return f"{why_delay(planned, facts)};\n# {_bound_queue(batching.default_queue_policy, spec)}"
 
 
 # Triton's batcher, before a mend of July 2026, lets single requests wait for about 500 ms as soon as any field of the
@@ -104,8 +90,8 @@ def _bound_queue(policy: Any, spec: ModelSpec) -> str:
     return f"requests are refused {' or '.join(limits)}, so that overload is answered and not endured"
 
 
-def _warmup(config: Any, spec: ModelSpec, cores: int, reasons: dict[str, str]) -> None:  # noqa: ARG001
-    for batch, sizes in product(sorted({1, spec.batch.max}), _warm_sizes(spec)):
+def _warmup(config: Any, spec: ModelSpec, largest: int, reasons: dict[str, str]) -> None:
+    for batch, sizes in product(sorted({1, largest}), _warm_sizes(spec)):
         name = "_".join(
             [f"batch_{batch}", *(f"{axis}_{size}" for axis, size in sizes.items() if spec.buckets_of(axis))]
         )
@@ -129,30 +115,41 @@ def _warm_sizes(spec: ModelSpec) -> list[dict[str, int]]:
     return [dict(zip(spec.axes, chosen, strict=True)) for chosen in product(*sizes)]
 
 
-# The names that NVIDIA's native backends give to "threads for one operator".
-_THREAD_PARAMETER: Final[dict[Format, str]] = {
-    "torchscript": "INTRA_OP_THREAD_COUNT",
-    "onnx": "intra_op_thread_count",
-    "openvino": "INFERENCE_NUM_THREADS",
-}
-_FIXED_PARAMETERS: Final[dict[Format, dict[str, str]]] = {
-    "torchscript": {"INTER_OP_THREAD_COUNT": "1"},
-    "onnx": {"inter_op_thread_count": "1"},
-    "openvino": {},
-}
+def _thread_parameters(form: Format, target: str, planned: Plan) -> tuple[dict[str, str], str]:
+    """Threads as the target's backend takes them, and what they mean there. The names are those of NVIDIA's native
+    backends, and Trident's own know them too."""
+    threads, instances = planned.split.threads, planned.split.instances
+    native = target == "nvidia"
+    if form == "torchscript":
+        return {"INTRA_OP_THREAD_COUNT": str(threads), "INTER_OP_THREAD_COUNT": "1"}, "of each instance"
+    if form == "onnx":
+        spins = "; the native backend's threads spin while they wait for work, a lone one has none to wait for"
+        values = {"intra_op_thread_count": str(threads), "inter_op_thread_count": "1"}
+        return values, f"of each instance{spins if native else ''}"
+    if native:  # all instances share one compiled model; each stream is one inference at a time
+        values = {"INFERENCE_NUM_THREADS": str(threads * instances), "NUM_STREAMS": str(instances)}
+        return values, "of all instances together, which share one compiled model by a stream each"
+    return {"INFERENCE_NUM_THREADS": str(threads)}, "of each instance"
 
 
 def _parameters(
-    config: Any, spec: ModelSpec, variant: str, form: Format, source_sha256: str, cores: int, reasons: dict[str, str]
+    config: Any,
+    spec: ModelSpec,
+    variant: str,
+    form: Format,
+    source_sha256: str,
+    planned: Plan,
+    reasons: dict[str, str],
 ) -> None:
+    threads, meaning = _thread_parameters(form, spec.target, planned)
     values = {
-        _THREAD_PARAMETER[form]: str(_threads(spec, cores)),
-        **_FIXED_PARAMETERS[form],
+        **threads,
         "trident.model": spec.name,
         "trident.variant": variant,
         "trident.source_sha256": source_sha256,
+        "trident.target": spec.target,
     }
-    if form == "openvino" and spec.target == "nvidia":
+    if form == "openvino" and spec.target == "nvidia" and planned.batch > 1:
         values["ENABLE_BATCH_PADDING"] = "YES"  # the native backend takes no other batch than its maximum
     if spec.axes:
         values["trident.axes"] = AXES.dump_json(_served_axes(spec)).decode()
@@ -168,7 +165,7 @@ def _parameters(
         values["trident.labels"] = json.dumps(spec.labels)
     for name, value in values.items():
         config.parameters[name].string_value = value
-    reasons["parameters"] = f"threads that fit {cores} cores, and what clients need to know"
+    reasons["parameters"] = f"threads {meaning}; and what clients need to know"
 
 
 def _served_axes(spec: ModelSpec) -> dict[str, ServedAxis]:

@@ -34,7 +34,7 @@ from builder.steps.cluster_weights import ShareWeights
 from core.errors import TridentError, one_line
 from core.files import write_atomically
 from core.machine import cores
-from core.results import GraphFacts, LayerNoise, MetricValue, Timing, Verdict
+from core.results import Costs, GraphFacts, LayerNoise, MetricValue, Timing, Verdict
 from core.samples import GOLDEN_ROWS, SamplePackInfo, pack_bytes, read_pack, write_pack
 from core.tensors import Arrays
 
@@ -62,6 +62,7 @@ class Built:
     artifact: Artifact
     verdict: Verdict
     timing: Timing
+    costs: Costs | None  # of what passed its gates
     graph: GraphFacts
     shared_bytes: int | None
     layers: tuple[LayerNoise, ...]
@@ -141,6 +142,7 @@ def _check_outputs(spec: ModelSpec, outputs: Arrays) -> None:
 
 def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha256: str) -> Built:
     """Checkpoint to verified, timed artifact. Raises BatchAxisError or StepError with the variant's reason to fail."""
+    from builder.costs import measure_costs
     from builder.graph import graph_facts
     from builder.runtimes import predictor
     from builder.timing import time_pair
@@ -162,6 +164,7 @@ def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha2
         artifact=artifact,
         verdict=verdict,
         timing=time_pair(original, variant, pack.inputs),
+        costs=measure_costs(artifact, variant, pack.inputs, spec.batch.max) if verdict.passed else None,
         graph=graph_facts(artifact, cores()),
         shared_bytes=_shared_bytes(recipe, source, place),
         layers=read_layers(artifact.folder),
@@ -174,14 +177,17 @@ def build_variant(spec: ModelSpec, recipe: Recipe, place: Workplace, source_sha2
     )
 
 
-def time_variant(spec: ModelSpec, recipe: Recipe, place: Workplace) -> Timing:
-    """Only the timing of `build_variant`, of an artifact that the cache most likely still holds."""
+def time_variant(spec: ModelSpec, recipe: Recipe, place: Workplace) -> tuple[Timing, Costs]:
+    """Only what `build_variant` measures, of an artifact that the cache most likely still holds."""
+    from builder.costs import measure_costs
     from builder.runtimes import predictor
     from builder.timing import time_pair
 
     source = source_artifact(spec, place.cache)
     artifact = _make(spec, recipe, place, source)
-    return time_pair(predictor(source, cores()), predictor(artifact, cores()), read_pack(place.folder).inputs)
+    inputs, variant = read_pack(place.folder).inputs, predictor(artifact, cores())
+    timing = time_pair(predictor(source, cores()), variant, inputs)
+    return timing, measure_costs(artifact, variant, inputs, spec.batch.max)
 
 
 def _make(spec: ModelSpec, recipe: Recipe, place: Workplace, source: Artifact) -> Artifact:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from core.load_results import LoadWindow
+from core.load_results import Ceiling, LoadWindow
 from core.results import Interval, Machine, MetricValue, ResultModel, Sha256, Status
 from core.scenario import Protocol, Scenario
 
@@ -34,7 +34,14 @@ class SummaryRow(ResultModel):
     resident_bytes: int | None = None
     uncorrected_p99_ms: Annotated[float | None, Field(description="of an open loop: from the sending")] = None
     capacity_rps: Annotated[float | None, Field(description="the highest rate that held the target of p99")] = None
+    exceeded_rps: Annotated[float | None, Field(description="the lowest rate that did not hold it")] = None
     server_cores: Annotated[float | None, Field(description="CPU of the server while latency was measured")] = None
+    queue_ms: Annotated[float | None, Field(description="in the server's queue, a request, at the same load")] = None
+    compute_ms: Annotated[float | None, Field(description="of computing, a request, at the same load")] = None
+    batches: dict[int, int] = Field({}, description="executed batch size -> executions, at the same load")
+    generator_share: Annotated[
+        float | None, Field(description="the most of the load generator's ceiling that was used; above 0.7: no verdict")
+    ] = None
     sparsity: float | None = None
     flops: int | None = None
     sqnr_db: Annotated[float | None, Field(description="of the worst output")] = None
@@ -47,6 +54,10 @@ class SummaryRow(ResultModel):
     dominated: bool = False
     undecided: Annotated[bool, Field(description="the interval of its loss straddles the gate's limit")] = False
     failures: int | None = None
+    reasons: dict[str, int] = Field({}, description="kind of failure -> how many, under every load")
+    cost_per_million: Annotated[
+        float | None, Field(description="of a million inferences at the highest throughput, or the capacity")
+    ] = None
 
 
 class Summary(ResultModel):
@@ -69,6 +80,11 @@ class Summary(ResultModel):
     protocol: Annotated[Protocol, Field(description="of latency and throughput: HTTP's, unless it was not tested")] = (
         "http"
     )
+    price_per_hour: Annotated[float | None, Field(description="of the machine, as it was given")] = None
+    server_resident_bytes: Annotated[
+        int | None, Field(description="memory of the server's own process; own servers only")
+    ] = None
+    ceilings: Annotated[tuple[Ceiling, ...], Field(description="what the load generator can send, by protocol")] = ()
     rows: tuple[SummaryRow, ...]
     commands: Annotated[tuple[str, ...], Field(description="what to type to do the same again")] = ()
 

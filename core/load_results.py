@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from core.results import Fraction, Interval, Machine, MetricValue, ResultModel, Sha256
 from core.scenario import Protocol, Scenario
+
+QUANTILES: Final = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99, 0.995, 0.999)
+"""Shares of the answers, for each of which a window tells the latency within which they came."""
 
 
 class ServerDelta(ResultModel):
@@ -24,6 +27,9 @@ class ServerDelta(ResultModel):
         float | None, Field(description="CPU cores kept busy by the server and the model's processes; own servers only")
     ] = None
     resident_bytes: Annotated[int | None, Field(description="memory of the model's processes at the end")] = None
+    server_resident_bytes: Annotated[
+        int | None, Field(description="memory of the server's own process at the end, which all models share")
+    ] = None
 
 
 class LoadPhase(ResultModel):
@@ -56,6 +62,7 @@ class LoadWindow(ResultModel):
     p99_ms: float | None
     mean_ms: float | None
     uncorrected_p99_ms: Annotated[float | None, Field(description="from when requests were really sent")] = None
+    quantiles_ms: Annotated[tuple[float, ...], Field(description=f"latencies at {', '.join(map(str, QUANTILES))}")] = ()
     unsent: Annotated[
         int, Field(description="of the failures: due, but never sent, as all connections were waiting")
     ] = 0
@@ -64,6 +71,9 @@ class LoadWindow(ResultModel):
     warm: Annotated[bool, Field(description="it had stopped getting faster by then")] = True
     accuracy: Annotated[float | None, Field(description="the metric over the window's good answers")] = None
     generator_cores: Annotated[float | None, Field(description="CPU cores that the load generator kept busy")] = None
+    generator_share: Annotated[
+        float | None, Field(description="of what the load generator can send; above 0.7 there is no verdict")
+    ] = None
     server: ServerDelta | None = None
     phases: tuple[LoadPhase, ...] = ()
 
@@ -95,7 +105,12 @@ class Ceiling(ResultModel):
     """What the load generator can send at most, measured on a server that answers at once with ready bytes."""
 
     protocol: Protocol
-    rps: Annotated[float, Field(description="requests per second of CPU time, summed over the generator's processes")]
+    rps: Annotated[float, Field(description="requests per second of CPU time, of all generator processes together")]
+    processes: int = 1
+    request_bytes: Annotated[int, Field(description="of one encoded request, without the part that names the model")]
+    answer_bytes: Annotated[int, Field(description="of the output that is asked for")]
+    measured_at: str
+    conditions: Annotated[str, Field(description="host and versions")]
 
 
 class Contrast(ResultModel):
@@ -124,6 +139,7 @@ class LoadReport(ResultModel):
     url: str
     scenario: Scenario
     seed: int
+    processes: Annotated[int, Field(description="of the load generator, on all hosts together")] = 1
     machine: Annotated[Machine, Field(description="where the load came from")]
     samples_sha256: Annotated[Sha256, Field(description="of the sample pack")]
     windows: tuple[LoadWindow, ...]

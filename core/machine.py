@@ -28,21 +28,51 @@ def cores() -> int:
 def _cgroup_quota() -> float:
     """The tightest CPU quota of this process's control group (version 2) and its parents, in cores."""
     quota = math.inf
+    for text in _cgroup_files("cpu.max"):
+        limit, _, period = text.partition(" ")
+        if limit.isdecimal() and period.strip().isdecimal():
+            quota = min(quota, int(limit) / int(period))
+    return quota
+
+
+def _cgroup_files(name: str) -> list[str]:
+    """What a file says in this process's control group (version 2) and in its parents."""
     try:
         line = Path("/proc/self/cgroup").read_text().rpartition("0::/")[2].strip()
     except OSError:
-        return quota
+        return []
     root = Path("/sys/fs/cgroup")
-    for folder in [root / line, *(root / line).parents]:
-        if not folder.is_relative_to(root):
-            break
+    folders = [folder for folder in [root / line, *(root / line).parents] if folder.is_relative_to(root)]
+    found = []
+    for folder in folders:
         try:
-            limit, period = (folder / "cpu.max").read_text().split()
-        except (OSError, ValueError):
+            found.append((folder / name).read_text())
+        except OSError:
             continue
-        if limit != "max":
-            quota = min(quota, int(limit) / int(period))
-    return quota
+    return found
+
+
+def numa_nodes() -> int:
+    """How many NUMA nodes hold the cores of the affinity mask, at least 1."""
+    mine = os.sched_getaffinity(0)
+    nodes = [_cpus(file) for file in Path("/sys/devices/system/node").glob("node[0-9]*/cpulist")]
+    return max(1, sum(1 for cpus in nodes if cpus & mine))
+
+
+def _cpus(file: Path) -> set[int]:
+    """CPUs of a list as the kernel writes it, such as `0-3,8`."""
+    try:
+        parts = [part.partition("-") for part in file.read_text().strip().split(",") if part]
+        return {cpu for first, _, last in parts for cpu in range(int(first), int(last or first) + 1)}
+    except (OSError, ValueError):
+        return set()
+
+
+def memory_bytes() -> int:
+    """The memory that this process may use: the tightest limit of its control groups, at most what there is."""
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limits = [int(text) for text in _cgroup_files("memory.max") if text.strip().isdecimal()]
+    return min([there, *limits])
 
 
 def isa_flags() -> tuple[str, ...]:
@@ -73,6 +103,11 @@ def describe() -> Machine:
 def now() -> str:
     """The time in UTC, as result files write it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def age_s(stamp: str) -> float:
+    """How many seconds ago a time was that `now` wrote; below zero if the clock was set back since."""
+    return (datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()
 
 
 def versions(packages: tuple[str, ...] = PACKAGES) -> dict[str, str]:

@@ -99,6 +99,27 @@ class Timing(ResultModel):
     calls: int
 
 
+class CallTime(ResultModel):
+    """One call of the runtime, alone on the machine, with so many threads."""
+
+    threads: int
+    batch: int
+    ms: float
+
+
+class Costs(ResultModel):
+    """What an instance takes to run, measured in process: threads, instances and batches are planned by it."""
+
+    calls: Annotated[
+        tuple[CallTime, ...], Field(description="with one thread and with all cores, by batch; long ones are left out")
+    ]
+    crowding: Annotated[
+        float, Field(description="how much longer a one-threaded call takes while every core computes one")
+    ] = 1.0
+    disturbed: Annotated[bool, Field(description="other work took the CPU away: the plan is less sure")] = False
+    resident_bytes: Annotated[int, Field(description="memory of one instance, about: runtime, weights, largest batch")]
+
+
 class LayerNoise(ResultModel):
     """What INT8 in one layer alone does to the network, found by the doctor on calibration samples."""
 
@@ -132,6 +153,7 @@ class Passport(ResultModel):
     golden_tolerance: Annotated[dict[str, float], Field(description="output -> largest absolute difference allowed")]
     verdict: Verdict
     timing: Timing
+    costs: Costs | None = None
     built_at: str
 
 
@@ -159,6 +181,7 @@ class BuildRow(ResultModel):
     ] = False
     verdict: Verdict | None = None
     timing: Timing | None = None
+    costs: Costs | None = None
     graph: GraphFacts | None = None
     layers: Annotated[tuple[LayerNoise, ...], Field(description="worst first; of mixed precision only")] = ()
     history: tuple[str, ...] = ()

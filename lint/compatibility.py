@@ -47,12 +47,21 @@ def judge(model: Model, release: Release) -> Judgement | None:
         case "torchscript":
             return _torchscript(model)
         case "tensorrt":
-            reason = (
-                "a plan runs on the TensorRT that made it only, and on its kind of GPU; the file does not say which"
-            )
-            return Judgement(model.name, file.path, "unknown", reason)
+            return Judgement(model.name, file.path, "unknown", _tensorrt(file.made_by, release))
         case _:
             return Judgement(model.name, file.path, "unknown", f"nothing is known of {file.form} under {model.backend}")
+
+
+def _tensorrt(made_by: str, release: Release) -> str:
+    """What can be said of a plan: it loads where TensorRT and GPU are those that it was made on."""
+    rule = "a plan runs on the TensorRT that made it, and on its kind of GPU (unless it was built to be compatible)"
+    made = f"this one was made by TensorRT {made_by}" if made_by else "this one does not say which that is"
+    there = (
+        f"the trtllm image of {release.name} has {release.tensorrt}, of the plain one Triton's document says nothing"
+        if release.tensorrt
+        else f"of that in {release.name} Triton's document says nothing"
+    )
+    return f"{rule}; {made}; {there}"
 
 
 def _onnx(model: Model, release: Release) -> Judgement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,15 @@ class Config:
             if field is not None:
                 return place(self.text, field.name_span.start)
         return (0, 0)
+
+    def comment(self, name: str) -> str:
+        """What the comment lines right above a field say, without their marks; empty if there are none."""
+        field = self.find(name)
+        if field is None:
+            return ""
+        above = self.text[: field.name_span.start].split("\n")[:-1]
+        lines = [line.strip().lstrip("#").strip() for line in takewhile(_is_comment, reversed(above))]
+        return " ".join(reversed(lines))
 
     def entry(self, name: str, key: str) -> tuple[str | int, ...]:
         """The path of a map's entry."""
@@ -72,6 +82,10 @@ class Config:
         """Adds lines at the end."""
         gap = "" if not self.text or self.text.endswith("\n") else "\n"
         return (Edit(len(self.text), len(self.text), f"{gap}{text}\n"),)
+
+
+def _is_comment(line: str) -> bool:
+    return line.strip().startswith("#")
 
 
 def _find(block: Block, path: tuple[str | int, ...]) -> Field | None:

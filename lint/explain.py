@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import prod
 from typing import Final
 
@@ -35,7 +36,10 @@ def explain(model: Model, context: Context) -> tuple[Line, ...]:
     if model.config is None:
         return (*lines, Line("", "config.pbtxt", "cannot be understood; `trident lint` says where and why"))
     for name, words in WORDS.items():
-        lines += words(model, context) if name in model.config.names or name in ALWAYS else ()
+        found = list(words(model, context)) if name in model.config.names or name in ALWAYS else []
+        if found:
+            found[0] = replace(found[0], reason=model.config.comment(name))
+        lines += found
     return tuple(lines)
 
 

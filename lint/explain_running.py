@@ -16,11 +16,12 @@ from lint.rules_resources import THREADS
 @dataclass(frozen=True)
 class Line:
     """What one part of a configuration is set to, and what that means. `field` is empty for what the file itself
-    says."""
+    says. `reason` is the comment above the field, where its author left one."""
 
     field: str
     value: str
     meaning: str
+    reason: str = ""
 
 
 def message_of(model: Model) -> Any:

@@ -70,16 +70,19 @@ def _root_module(pickled: bytes) -> str:
 
 
 def read_tensorrt(path: Path) -> ModelFile:
-    """The first four bytes: TensorRT's plans end them in `trt`. One that begins with `vtrt` is of TensorRT for RTX."""
+    """The first bytes. TensorRT's plans begin with `ftrt`; where the next word is 0 (TensorRT 8.6 and later), bytes 24
+    to 27 are the version that made it, as NVIDIA's own `trtexec --getPlanVersionOnly` reads them. An engine of TensorRT
+    for RTX begins with `vtrt`."""
     with path.open("rb") as file:
-        head = file.read(4)
-    if head[1:] != b"trt":
+        head = file.read(28)
+    if head[1:4] != b"trt":
         return ModelFile(path, "tensorrt", trouble="it does not begin as a TensorRT plan does")
-    if head == b"vtrt":
+    if head[:4] == b"vtrt":
         return ModelFile(
             path, "tensorrt", trouble="it is an engine of TensorRT for RTX, which Triton's backend cannot read"
         )
-    return ModelFile(path, "tensorrt")
+    says = len(head) == 28 and head[:8] == b"ftrt" + bytes(4) and head[24]
+    return ModelFile(path, "tensorrt", made_by=".".join(map(str, head[24:28])) if says else "")
 
 
 def read_python(path: Path) -> ModelFile:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from core.findings import LintFinding, LintReport
 from lint.finding import SEVERITIES, Finding
@@ -121,4 +122,4 @@ def _sarif_result(found: Finding, codes: list[str]) -> dict[str, object]:
 
 def _uri(path: Path) -> str:
     relative = os.path.relpath(path)
-    return path.as_uri() if relative.startswith("..") else Path(relative).as_posix()
+    return path.as_uri() if relative.startswith("..") else quote(Path(relative).as_posix())

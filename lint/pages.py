@@ -18,7 +18,7 @@ HEAD: Final = """# Lint
 `trident lint PATH` finds what is wrong in a Triton model repository, ours or written by hand, and starts no server:
 
 ```
-trident lint model_repository                    # for the newest release that the table knows
+trident lint model_repository                    # for what Trident built it for, else the newest release known
 trident lint model_repository --triton 26.01     # for another one
 trident lint model_repository --triton wheel     # for what `trident serve` runs
 trident lint model_repository/bert --fix         # mends what can be mended, and leaves comments alone

@@ -2,7 +2,8 @@
 
 Releases: ONNX Runtime from the server's docs/introduction/compatibility.md, OpenVINO from the
 `standalone_openvino_version` of build.py at each release's tag, both as of August 2026. Limits: found by running each
-runtime's wheel. For ONNX Runtime a one-node model was loaded with every IR version and opset up to the first refusal;
+runtime's wheel. TensorRT: of the image `trtllm-python-py3`, which is the only one that the same document has it for.
+For ONNX Runtime a one-node model was loaded with every IR version and opset up to the first refusal;
 for OpenVINO it is the newest operator set in the package."""
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Release:
     server: tuple[int, int]
     onnxruntime: str
     openvino: str
+    tensorrt: str = ""
     native: bool = True
 
     @property
@@ -35,8 +37,16 @@ class Release:
         return f"Triton {self.name} ({version})" if self.native else f"the embedded Triton {version}"
 
 
+TENSORRT: Final = {
+    "24.04": "9.3.0", "24.05": "10.0.1", "24.06": "10.0.1", "24.07": "10.1.0", "24.08": "10.3.0",
+    "24.09": "10.4.0", "24.10": "10.4.0", "24.11": "10.6.0", "24.12": "10.7.0", "25.01": "10.8.0",
+    "25.02": "10.8.0", "25.03": "10.9.0", "25.04": "10.9.0", "25.05": "10.9.0", "25.06": "10.10.0",
+    "25.07": "10.10.0", "25.08": "10.11.0", "25.09": "10.11.0", "25.10": "10.11.0", "25.11": "10.13.3",
+    "25.12": "10.13.3", "26.01": "10.13.3", "26.02": "10.13.3", "26.03": "10.14.1", "26.04": "10.14.1",
+    "26.05": "10.14.1", "26.06": "10.14.1", "26.07": "10.14.1",
+}  # fmt: skip
 RELEASES: Final = tuple(
-    Release(name, (2, minor), onnxruntime, openvino)
+    Release(name, (2, minor), onnxruntime, openvino, TENSORRT.get(name, ""))
     for name, minor, onnxruntime, openvino in (
         ("24.01", 42, "1.16.3", "2023.0.0"),
         ("24.02", 43, "1.16.3", "2023.3.0"),

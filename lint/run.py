@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,12 @@ from core.errors import RepositoryError
 from lint import reading, rules_batching, rules_ensembles, rules_layout, rules_resources, rules_tensors, rules_versions
 from lint.check import Check, Context, Hit
 from lint.finding import SEVERITIES, Finding, Rule, Severity
-from lint.releases import Release
+from lint.reading import MAX_CONFIG_BYTES, read_config
+from lint.releases import NEWEST, WHEEL, Release, find_release
 from lint.repository import CONFIG, ENSEMBLE, Model, model_folders, read_model
 
+TARGET: Final = "trident.target"
+"""The parameter by which a configuration made by Trident says what it is written for: `wheel` or `nvidia`."""
 _MODULES: Final = (rules_layout, rules_batching, rules_tensors, rules_resources, rules_ensembles, rules_versions)
 RULES: Final[dict[str, Rule]] = {
     rule.code: rule for rules in (reading.RULES, *(module.RULES for module in _MODULES)) for rule in rules
@@ -38,6 +42,31 @@ def lint(path: Path, release: Release, cores: int) -> Report:
     findings = [finding for model in models for finding in check_model(model, context)]
     findings.sort(key=lambda found: (str(found.file), found.line, found.column, found.code, found.message))
     return Report(path, release, len(models), tuple(dict.fromkeys(findings)))
+
+
+def release_for(name: str | None, path: Path) -> Release:
+    """The release of this name; without one, that which the first model with a `trident.target` was written for, else
+    the newest. Raises UsageError for a name that is not known, RepositoryError if the path cannot be listed."""
+    if name is not None:
+        return find_release(name)
+    for folder in model_folders(path)[1]:
+        if not _mentions_target(folder / CONFIG):
+            continue
+        config = read_config(folder / CONFIG, folder.name, NEWEST).config
+        target = config.parameter(TARGET) if config else ""
+        if target:
+            return find_release(WHEEL) if target == WHEEL else NEWEST
+    return NEWEST
+
+
+def _mentions_target(path: Path) -> bool:
+    """Whether a file is worth parsing for its target: a quick look, since most repositories have none."""
+    try:
+        about = path.stat()
+        regular = stat.S_ISREG(about.st_mode) and about.st_size <= MAX_CONFIG_BYTES
+        return regular and TARGET.encode() in path.read_bytes()
+    except OSError:
+        return False
 
 
 def read(path: Path, release: Release, cores: int) -> tuple[tuple[Model, ...], Context]:

@@ -24,9 +24,9 @@ class ModelFile:
     """A model's file, read without its weights and without running anything.
 
     `defaults` are inputs that have a value where a request gives none. `operators` are `domain/Operator`, the domain of
-    plain ONNX being empty. `opset` is ONNX's or OpenVINO's. `needs` are files that it reads beside itself. `completes`:
-    it fills in its configuration itself. `trouble` says why it cannot be what its name promises; the rest is then
-    empty."""
+    plain ONNX being empty. `opset` is ONNX's or OpenVINO's. `made_by` is the TensorRT that made a plan, if it says so.
+    `needs` are files that it reads beside itself. `completes`: it fills in its configuration itself. `trouble` says why
+    it cannot be what its name promises; the rest is then empty."""
 
     path: Path
     form: Format
@@ -36,6 +36,7 @@ class ModelFile:
     knows_signature: bool = False
     ir_version: int = 0
     opset: int = 0
+    made_by: str = ""
     operators: frozenset[str] = field(default_factory=frozenset)
     needs: tuple[str, ...] = ()
     completes: bool = False

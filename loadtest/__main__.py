@@ -31,11 +31,11 @@ def main() -> int:
     os.environ.setdefault("GEVENT_BACKEND", "select")
     try:
         plan = read_plan(arguments.plan)
-        from loadtest.session import run  # imports Locust
+        from loadtest.run import run  # imports Locust
 
         run(plan, arguments.out, tell)
     except TridentError as error:
-        print(error, file=sys.stderr)
+        tell(LoadEvent(kind="failed", variant="", done=0, total=0, message=str(error)))
         return error.exit_code
     return 0
 

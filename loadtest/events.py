@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-from core.load_results import Capacity, LoadWindow, ServedAccuracy
+from core.load_results import Capacity, Ceiling, LoadWindow, ServedAccuracy
+from core.machine import age_s
 from core.results import MetricValue, ResultModel
-from core.scenario import describe_load
+from core.scenario import Protocol, describe_load
+from loadtest.verdicts import CEILING_SHARE, near_ceiling
 
 OTHER_LOAD = 1.01
-GENERATOR_LIMIT = 0.9  # cores; the generator is one thread of Python
-PROTOCOL_NAMES: Final = {"http": "HTTP", "grpc": "gRPC", "raw": "raw HTTP"}
+GENERATOR_LIMIT = 0.9  # cores, where its ceiling was not measured; the generator is one thread of Python
+PROTOCOL_NAMES: Final[dict[Protocol, str]] = {"http": "HTTP", "grpc": "gRPC", "raw": "raw HTTP"}
 
 
 class LoadEvent(ResultModel):
-    """A part of the work is done: `done` of `total`. `message` is for people."""
+    """A part of the work is done, `done` of `total`; or something is to be noted; or it cannot go on. `message` is for
+    people."""
 
-    kind: Literal["accuracy", "window"]
+    kind: Literal["note", "accuracy", "window", "failed"]
     variant: str
     done: int
     total: int
@@ -46,8 +49,24 @@ def _value(metric: MetricValue) -> str:
 
 
 def limited_by_generator(row: LoadWindow) -> bool:
-    """Whether the load generator had no time left to send more, so that the throughput is a lower bound."""
+    """Whether the load generator was a part of what was measured, so that the throughput is a lower bound."""
+    if row.generator_share is not None:
+        return row.generator_share > CEILING_SHARE
     return row.generator_cores is not None and row.generator_cores > GENERATOR_LIMIT
+
+
+def describe_ceiling(row: Ceiling) -> str:
+    """What the load generator can send, and how old that figure is, in one line."""
+    many = f", with {row.processes} processes" if row.processes > 1 else ""
+    return (
+        f"the load generator can send {row.rps:,.0f} requests/s over {PROTOCOL_NAMES[row.protocol]}{many} "
+        f"({row.request_bytes / 1e3:.3g} kB each; measured {_ago(age_s(row.measured_at))})"
+    )
+
+
+def _ago(age_seconds: float) -> str:
+    hours = age_seconds / 3600
+    return "just now" if hours < 0.1 else f"{hours:.1f} hours ago" if hours < 24 else f"{hours / 24:.1f} days ago"
 
 
 def describe_window(row: LoadWindow, first_failure: str) -> str:
@@ -64,13 +83,20 @@ def describe_window(row: LoadWindow, first_failure: str) -> str:
         "no good answer" if row.p50_ms is None else f"p50 {row.p50_ms:.2f} ms, p99 {row.p99_ms:.2f} ms{hidden}",
         _failed(row.failures, first_failure),
         "" if row.warm else "it was still getting faster when the window began",
-        "the load generator was at its limit" if limited_by_generator(row) else "",
+        _limit(row),
         f"the server counted {counted} requests where {row.requests} were sent: it has other clients"
         if counted > row.requests * OTHER_LOAD
         else "",
+        "" if row.server else "the server was started again meanwhile, so what it counted is lost",
     ]
     load = describe_load(row.users, row.offered_rps)
     return f"{row.variant} over {PROTOCOL_NAMES[row.protocol]}, {load}: {', '.join(filter(None, parts))}"
+
+
+def _limit(row: LoadWindow) -> str:
+    if not limited_by_generator(row):
+        return ""
+    return near_ceiling(row.generator_share) if row.generator_share else "the load generator was at its limit"
 
 
 def describe_capacity(row: Capacity) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.counters import ModelStatistics
-from core.load_results import LoadPhase, LoadWindow, ServedAccuracy, ServerDelta
+from core.load_results import QUANTILES, LoadPhase, LoadWindow, ServedAccuracy, ServerDelta
 from core.metrics import Metric, get_metric
 from core.samples import SamplePack
 from core.scenario import OpenLoop, Protocol
@@ -111,14 +111,17 @@ def record(exchanges: Sequence[Exchange], pack: SamplePack, origin_s: float | No
 
 @dataclass(frozen=True)
 class Around:
-    """What is known of a window beside its requests: what the server counted and used, what the load generator used
-    and how the variant was warmed up before."""
+    """What is known of a window beside its requests: what the server counted and used, what the load generator used,
+    how the variant was warmed up before; and how many requests the generator sent to all variants together, and can
+    send per second at most, if that is known."""
 
     counted: ModelStatistics
     usage: Usage
     cpu_s: float
     warmup_s: float = 0.0
     warm: bool = True
+    sent: int = 0
+    ceiling_rps: float | None = None
 
 
 def judge_window(step: Step, target: Target, protocol: Protocol, recorded: Recorded, around: Around) -> LoadWindow:
@@ -142,13 +145,16 @@ def judge_window(step: Step, target: Target, protocol: Protocol, recorded: Recor
         p99_ms=p99,
         mean_ms=float(latency_ms.mean()) if len(latency_ms) else None,
         uncorrected_p99_ms=percentiles(recorded.sent_ms[recorded.good], (99,))[0],
+        quantiles_ms=tuple(np.quantile(latency_ms, QUANTILES).tolist()) if len(latency_ms) else (),
         unsent=recorded.unsent,
         reasons=recorded.kinds,
         warmup_s=around.warmup_s,
         warm=around.warm,
         accuracy=recorded.value,
         generator_cores=around.cpu_s / seconds,
-        server=server_delta(around.counted, around.usage, recorded.seconds),
+        generator_share=around.sent / seconds / around.ceiling_rps if around.ceiling_rps else None,
+        # A server that was started again counts from nothing: less than before means that it cannot be told.
+        server=server_delta(around.counted, around.usage, recorded.seconds) if around.counted.requests >= 0 else None,
         phases=_phases(step.load, recorded) if isinstance(step.load, OpenLoop) else (),
     )
 
@@ -194,6 +200,7 @@ def server_delta(counted: ModelStatistics, usage: Usage, seconds: float) -> Serv
         batches=dict(counted.batches),
         cores=None if usage.cpu_s is None or not seconds else usage.cpu_s / seconds,
         resident_bytes=usage.resident_bytes,
+        server_resident_bytes=usage.server_bytes,
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core.files import write_atomically
 from core.load_results import LoadReport
-from loadtest.errors import GeneratorError
+from loadtest.errors import GeneratorError, recording
 from loadtest.events import LoadEvent
 from loadtest.plan import LoadPlan
 
@@ -21,19 +21,28 @@ def run_plan(plan: LoadPlan, out: Path, on_event: Callable[[LoadEvent], None]) -
     """Runs a plan in a process of its own and hands each of its events to `on_event` as it happens.
 
     Leaves in `out`: `plan.json`, `load.json` (the report that is returned), `requests.parquet` (each request) and
-    `loadtest.log`. Raises GeneratorError with the log's last lines if the process fails.
+    `loadtest.log`. Raises GeneratorError with what the process says, and its exit code, if it cannot go on; with the
+    log's last lines if it crashes. RecordingError: the folder cannot be written.
     """
     plan_file, report_file, log_file = out / "plan.json", out / "load.json", out / "loadtest.log"
-    write_atomically(plan_file, plan.to_json())
-    report_file.unlink(missing_ok=True)
+    with recording(plan_file):
+        write_atomically(plan_file, plan.to_json())
+        report_file.unlink(missing_ok=True)
+    failure = ""
     command = [sys.executable, "-m", "loadtest", str(plan_file), "--out", str(out)]
     with log_file.open("w") as log, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process:
         try:
             for line in process.stdout or ():
-                on_event(LoadEvent.model_validate_json(line))
+                event = LoadEvent.model_validate_json(line)
+                if event.kind == "failed":
+                    failure = event.message
+                else:
+                    on_event(event)
             code = process.wait()
         finally:
             stop(process)
+    if failure:
+        raise GeneratorError(failure, code)
     if code:
         last = "\n".join(log_file.read_text(errors="replace").splitlines()[-LOG_LINES:])
         raise GeneratorError(f"the load test failed with exit code {code} ({log_file}): {last}")

@@ -38,11 +38,21 @@ class LoadPlan(ResultModel):
     targets: Annotated[tuple[Target, ...], Field(min_length=1)]
     baseline: Annotated[str | None, Field(description="the variant that the others are judged against")] = None
     scenario: Scenario
+    ceilings: Annotated[
+        Path | None, Field(description="file that keeps what the load generator can send; without one it is not asked")
+    ] = None
     server_pid: Annotated[int | None, Field(description="the server's own process, if it is on this machine")] = None
     accuracy_users: Users = 8
     accuracy_s: Annotated[Seconds, Field(description="a slower variant is judged on the samples sent by then")] = 10.0
     timeout_s: Seconds = 30.0
     seed: int = 0
+    metrics_port: Annotated[
+        int | None, Field(ge=0, le=65535, description="of Prometheus metrics of the running test; 0 takes a free one")
+    ] = None
+    processes: Annotated[int, Field(ge=1, le=256, description="of the load generator, on this machine")] = 1
+    expect_workers: Annotated[int, Field(ge=0, le=256, description="to wait for, started elsewhere")] = 0
+    master_host: Annotated[str, Field(description="where workers come to")] = "127.0.0.1"
+    master_port: Annotated[int, Field(ge=0, le=65535, description="0 takes a free one")] = 0
 
     @model_validator(mode="after")
     def _possible(self) -> LoadPlan:
@@ -55,6 +65,16 @@ class LoadPlan(ResultModel):
         if weights and not sum(weights.get(name, 1.0) for name in names):
             raise PlanError("the traffic is to be mixed, but every variant has a weight of 0")
         return self
+
+    @property
+    def local_workers(self) -> int:
+        """Worker processes to start here. A single process that expects no others sends by itself."""
+        return self.processes if self.processes > 1 or self.expect_workers else 0
+
+    @property
+    def workers(self) -> int:
+        """All worker processes, wherever they are."""
+        return self.local_workers + self.expect_workers
 
     @property
     def parts(self) -> int:

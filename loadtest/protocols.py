@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.files import write_atomically
 from core.load_results import LoadReport
+from loadtest.errors import recording
 from loadtest.events import LoadEvent
 from loadtest.launch import run_plan
 from loadtest.plan import LoadPlan
@@ -47,7 +48,8 @@ def run_plans(
     from loadtest.raw import join_files  # only here: it takes pyarrow a while to load
 
     join_files([out / plan.protocol / "requests.parquet" for plan in plans], out / "requests.parquet")
-    write_atomically(out / "load.json", report.to_json())
+    with recording(out / "load.json"):
+        write_atomically(out / "load.json", report.to_json())
     return report
 
 
@@ -55,15 +57,14 @@ def merge(reports: Sequence[LoadReport], resident_bytes: dict[str, int], baselin
     """One report of several protocols: the rows of all, in their order, and the verdicts against the baseline; as `url`
     all addresses, separated by a comma and a space; the rest is the first's."""
     windows = tuple(window for report in reports for window in report.windows)
-    ceilings = tuple(row for report in reports for row in report.ceilings)
     return reports[0].model_copy(
         update={
             "url": ", ".join(report.url for report in reports),
             "windows": windows,
             "accuracy": tuple(row for report in reports for row in report.accuracy),
             "capacity": tuple(row for report in reports for row in report.capacity),
-            "ceilings": ceilings,
-            "contrasts": contrasts(windows, baseline, ceilings) if baseline else (),
+            "ceilings": tuple(row for report in reports for row in report.ceilings),
+            "contrasts": contrasts(windows, baseline) if baseline else (),
             "resident_bytes": resident_bytes,
         }
     )

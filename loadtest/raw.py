@@ -5,8 +5,7 @@ Parquet, and not CSV: a soak of an hour has millions of rows, which take a fract
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 
 from core.errors import InputError
 from core.scenario import Protocol
-from loadtest.errors import RecordingError
+from loadtest.errors import recording
 from loadtest.judge import Recorded
 from loadtest.reasons import kind_of
 
@@ -38,7 +37,7 @@ class RawRequests:
 
     def __init__(self, path: Path) -> None:
         self._path, self._beside = path, path.with_name(f".{path.name}.tmp")
-        with _recording(path):
+        with recording(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = pq.ParquetWriter(self._beside, SCHEMA, compression="zstd")
 
@@ -49,7 +48,7 @@ class RawRequests:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            with _recording(self._path):
+            with recording(self._path):
                 self._writer.close()
                 if kind is None:
                     self._beside.replace(self._path)
@@ -74,7 +73,7 @@ class RawRequests:
             pa.array(column, field.type, from_pandas=True)  # what is no number becomes empty
             for column, field in zip(columns, SCHEMA, strict=True)
         ]
-        with _recording(self._path):
+        with recording(self._path):
             self._writer.write_table(pa.Table.from_arrays(arrays, schema=SCHEMA))
 
 
@@ -82,7 +81,7 @@ def join_files(parts: Sequence[Path], whole: Path) -> None:
     """Moves files of raw requests into one. Raises RecordingError."""
     beside = whole.with_name(f".{whole.name}.tmp")
     try:
-        with _recording(whole):
+        with recording(whole):
             with pq.ParquetWriter(beside, SCHEMA, compression="zstd") as writer:
                 for part in parts:
                     with pq.ParquetFile(part) as file:
@@ -107,15 +106,3 @@ def read_scores(path: Path) -> dict[tuple[str, Protocol], dict[int, float]]:
         if score is not None:
             found.setdefault((variant, protocol), {})[sample] = score
     return found
-
-
-@contextmanager
-def _recording(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise RecordingError(
-            f"the raw requests cannot be written to {path} ({why}); make room there or name another folder with --out. "
-            "Nothing is judged from half a run"
-        ) from error

@@ -1,35 +1,32 @@
-"""One load test from its plan to its report, in the load test's own process."""
+"""The parts of a load test: served accuracy, a window, a search, each with what comes before and after it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from client import InferenceClient
-from client.address import Address, parse_address
+from client.address import Address
 from client.counters import ModelStatistics
-from core.files import write_atomically
-from core.load_results import Capacity, LoadReport, LoadWindow, ServedAccuracy
-from core.machine import describe, now
-from core.samples import SamplePack, read_arrays, read_pack
+from core.load_results import Capacity, Ceiling, LoadWindow, ServedAccuracy
+from core.samples import SamplePack
 from core.scenario import CapacitySearch, OpenLoop
 from loadtest import capacity
 from loadtest.arrivals import due_times
-from loadtest.errors import PlanError
-from loadtest.events import LoadEvent, describe_accuracy, describe_capacity, describe_window
+from loadtest.events import describe_accuracy, describe_capacity, describe_window
 from loadtest.generator import Load, generate
-from loadtest.job import Arrival, Job, once, scheduled, until
+from loadtest.job import Job, Order, once, scheduled, until
 from loadtest.judge import Around, judge_accuracy, judge_window, percentiles, record
-from loadtest.plan import LoadPlan, Step, Target, shares, steps
+from loadtest.live import Live
+from loadtest.plan import LoadPlan, Step, Target, shares
 from loadtest.processes import Usage, read_usage, used
 from loadtest.raw import RawRequests
 from loadtest.warmup import PARTS, is_warm
-from loadtest.wire import open_wire
+from loadtest.workers import Workers
 
 SETTLE_S = 1.0  # how long to wait for the server's counters: it answers a request a moment before it counts it
 SETTLE_POLL_S = 0.01
@@ -39,8 +36,9 @@ LEAD_S = 0.2  # for all connections of an open loop to be made
 
 @dataclass(frozen=True)
 class Session:
-    """What the parts of one load test share. `requests` holds one encoded request a sample, without its head; `warm_ms`
-    the median latency of each variant's warm-ups so far, by its name and the number of users."""
+    """What the parts of one load test share. `requests` holds one encoded request a sample, without its head;
+    `in_process` the answers that each variant gave in process, if they are known; `warm_ms` the median latency of each
+    variant's warm-ups so far, by its name and the number of users."""
 
     plan: LoadPlan
     pack: SamplePack
@@ -48,96 +46,43 @@ class Session:
     address: Address
     client: InferenceClient
     raw: RawRequests
+    in_process: dict[str, NDArray[np.generic] | None]
+    live: Live
+    ceiling: Ceiling | None = None
+    workers: Workers | None = None
     warm_ms: dict[tuple[str, int], float] = field(default_factory=dict)
 
-    def generate(self, targets: tuple[Target, ...], users: int, order: Iterator[Arrival]) -> Load:
-        """Lets the users send what the order says."""
-        golden = self.pack.goldens[self.pack.info.metric_output]
-        names = tuple(target.triton_name for target in targets)
-        plan = self.plan
-        job = Job(names, plan.protocol, self.requests, golden[:1].nbytes, order, plan.timeout_s)
-        return generate(job, users, self.address)
+    def generate(self, targets: tuple[Target, ...], users: int, order: Order) -> Load:
+        """Lets the users send what the order says, in this process or in several."""
+        names, plan = tuple(target.triton_name for target in targets), self.plan
+        if self.workers:
+            load = self.workers.generate(names, users, order)
+            self.live.follow(names, load.exchanges)
+            return load
+        job = Job(names, plan.protocol, self.requests, answer_bytes(self.pack), order.draw(), plan.timeout_s)
+        return generate(job, users, self.address, follow=lambda exchanges: self.live.follow(names, exchanges))
 
     def usage(self, targets: tuple[Target, ...]) -> list[Usage]:
         """What the server's processes have used so far for each target."""
         return [read_usage(self.plan.server_pid, target.pids) for target in targets]
 
 
-def run(plan: LoadPlan, out: Path, tell: Callable[[LoadEvent], None]) -> LoadReport:
-    """Each variant's served accuracy, then all windows. Writes `requests.parquet` and `load.json` into `out`."""
-    pack, wire = read_pack(plan.pack), open_wire(plan.protocol)
-    address = parse_address(plan.url, wire.scheme)
-    with (
-        InferenceClient(plan.url, wire.scheme, plan.timeout_s) as client,
-        RawRequests(out / "requests.parquet") as raw,
-    ):
-        session = Session(plan, pack, wire.encode_pack(pack), address, client, raw)
-        in_process = {target.variant: check_target(target, pack, client) for target in plan.targets}
-        accuracy: list[ServedAccuracy] = []
-        windows: list[LoadWindow] = []
-        found: list[Capacity] = []
-        for done, target in enumerate(plan.targets, start=1):
-            served, message = serve_once(session, target, in_process[target.variant])
-            accuracy.append(served)
-            tell(LoadEvent(kind="accuracy", variant=target.variant, done=done, total=plan.parts, message=message))
-        for done, step in enumerate(steps(plan), start=len(accuracy) + 1):
-
-            def say(variant: str, message: str, done: int = done) -> None:
-                tell(LoadEvent(kind="window", variant=variant, done=done, total=plan.parts, message=message))
-
-            if isinstance(step.load, CapacitySearch):
-                probes, row = search(session, step, step.load, say)
-                found.append(row)
-                windows += probes
-            else:
-                windows += measure(session, step, f"{plan.seed} {step.pass_number} {step.users}", say)
-        report = LoadReport(
-            created_at=now(),
-            model=plan.model,
-            server_version=client.server_version(),
-            url=f"{plan.protocol}://{address}",
-            scenario=plan.scenario,
-            seed=plan.seed,
-            machine=describe(),
-            samples_sha256=pack.info.sha256,
-            windows=tuple(windows),
-            accuracy=tuple(accuracy),
-            capacity=tuple(found),
-        )
-    write_atomically(out / "load.json", report.to_json())
-    return report
+def answer_bytes(pack: SamplePack) -> int:
+    """How many bytes a good answer to one sample has."""
+    return pack.goldens[pack.info.metric_output][:1].nbytes
 
 
-def check_target(target: Target, pack: SamplePack, client: InferenceClient) -> NDArray[np.generic] | None:
-    """The variant's in-process answers, if the plan names any. Raises PlanError or InferenceError unless the server has
-    the variant and it takes and gives what the pack holds."""
-    metadata = client.metadata(target.triton_name)
-    metadata.check_inputs({name: array[:1] for name, array in pack.inputs.items()})
-    metadata.check_outputs((name := pack.info.metric_output,))
-    golden = pack.goldens[name]
-    served = next(tensor for tensor in metadata.outputs if tensor.name == name)
-    if not served.fits(golden[:1]):
-        raise PlanError(
-            f"{target.triton_name} gives {served}, but the sample pack of {pack.info.model} was made for "
-            f"{golden.dtype} {list(golden.shape)}; build the model again"
-        )
-    if target.outputs is None:
-        return None
-    answers = read_arrays(target.outputs).get(name)
-    if answers is None or len(answers) != pack.info.count:
-        raise PlanError(f"{target.outputs} does not hold {name!r} for the pack's {pack.info.count} samples")
-    return answers
-
-
-def serve_once(session: Session, target: Target, in_process: NDArray[np.generic] | None) -> tuple[ServedAccuracy, str]:
+def serve_once(session: Session, target: Target) -> tuple[ServedAccuracy, str]:
     """Sends every sample once, under load, which also warms the variant up; only some of them, by chance, to a variant
     that is too slow for all. Returns the row, and it in words."""
     plan, pack = session.plan, session.pack
     order = once(pack.info.count, f"{plan.seed}", plan.accuracy_s)
     load = session.generate((target,), plan.accuracy_users, order)
     recorded = record(load.exchanges, pack)
+    if recorded.failed:
+        session.client.statistics(target.triton_name)  # raises InferenceError if the server is no more
     session.raw.write(target.variant, plan.protocol, plan.accuracy_users, None, 0, recorded)
-    row = judge_accuracy(target, plan.protocol, recorded, in_process)
+    row = judge_accuracy(target, plan.protocol, recorded, session.in_process[target.variant])
     return row, describe_accuracy(row, pack.info.count, recorded.first_failure)
 
 
@@ -157,7 +102,7 @@ def measure(session: Session, step: Step, seed: str, say: Callable[[str, str], N
     else:
         order = until(step.load.seconds, pack.info.count, seed)
     used_before = session.usage(targets)
-    before = [session.client.statistics(target.triton_name) for target in targets]
+    before = [at_rest(session.client, target.triton_name) for target in targets]
     load = session.generate(targets, step.users, order)
     usage = used(used_before, session.usage(targets))
     start_s = min((exchange.due_s for exchange in load.exchanges), default=0.0) - (due[0] if len(due) else 0.0)
@@ -166,7 +111,8 @@ def measure(session: Session, step: Step, seed: str, say: Callable[[str, str], N
         mine = [exchange for exchange in load.exchanges if exchange.model == number]
         recorded = record(mine, pack, start_s, max(0, int((models == number).sum()) - len(mine)))
         counted = settled(session.client, target.triton_name, before[number], int(recorded.good.sum()))
-        around = Around(counted, usage[number], load.cpu_s, *warmed[number])
+        limit_rps = session.ceiling.rps if session.ceiling else None
+        around = Around(counted, usage[number], load.cpu_s, *warmed[number], len(load.exchanges), limit_rps)
         row = judge_window(step, target, plan.protocol, recorded, around)
         session.raw.write(target.variant, plan.protocol, step.users, step.offered_rps, step.pass_number, recorded)
         say(target.variant, describe_window(row, recorded.first_failure))
@@ -226,11 +172,23 @@ def closed_rps(session: Session, target: Target, users: int) -> float:
     return max(1.0, float(recorded.good.sum()) / (recorded.seconds or 1.0))
 
 
+def at_rest(client: InferenceClient, name: str) -> ModelStatistics:
+    """What the server has counted, once it counts no more: the last answers of the warm-up may come late."""
+    deadline_s, last = time.monotonic() + SETTLE_S, client.statistics(name)
+    while time.monotonic() < deadline_s:
+        time.sleep(SETTLE_POLL_S)
+        now = client.statistics(name)
+        if now == last:
+            break
+        last = now
+    return last
+
+
 def settled(client: InferenceClient, name: str, before: ModelStatistics, answered: int) -> ModelStatistics:
     """What the server counted since `before`, once that is all that it answered (or it does not become so)."""
     deadline_s = time.monotonic() + SETTLE_S
     while True:
         counted = client.statistics(name) - before
-        if counted.requests >= answered or time.monotonic() > deadline_s:
+        if counted.requests >= answered or counted.requests < 0 or time.monotonic() > deadline_s:
             return counted
         time.sleep(SETTLE_POLL_S)

@@ -17,6 +17,8 @@ from loadtest.wire import open_wire
 
 # After a lost connection: long enough that a dead server is not answered by a busy loop.
 RECONNECT_PAUSE_S = 0.1
+# How long all users together try in vain before they give up: longer than a server takes to be started again.
+GIVE_UP_S = 30.0
 
 
 class InferUser(User):  # type: ignore[misc]  # Locust has no types
@@ -66,4 +68,8 @@ class InferUser(User):  # type: ignore[misc]  # Locust has no types
             start_time=started_at,
         )
         if answer.lost:
+            if time.perf_counter() - self.job.heard.last_s > GIVE_UP_S:
+                raise StopUser
             gevent.sleep(RECONNECT_PAUSE_S)
+        else:
+            self.job.heard.last_s = began_s

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final, Literal
 
 from core.intervals import block_ratio
-from core.load_results import Ceiling, Contrast, LoadWindow
+from core.load_results import Contrast, LoadWindow
 
 MIN_BLOCKS: Final = 6  # fewer make an interval that is too wide to tell anything
 CEILING_SHARE: Final = 0.7  # of what the generator can send; above, it is a part of what is measured
@@ -27,7 +27,7 @@ def value_of(window: LoadWindow, figure: Figure) -> float | None:
     return value or None
 
 
-def contrasts(windows: Sequence[LoadWindow], baseline: str, ceilings: Sequence[Ceiling]) -> tuple[Contrast, ...]:
+def contrasts(windows: Sequence[LoadWindow], baseline: str) -> tuple[Contrast, ...]:
     """Every variant beside the baseline, for each load that both were under. An open loop's throughput is what was
     offered, so there it is not compared."""
     levels = dict.fromkeys((w.protocol, w.users, w.offered_rps) for w in windows)
@@ -38,19 +38,17 @@ def contrasts(windows: Sequence[LoadWindow], baseline: str, ceilings: Sequence[C
         for variant in dict.fromkeys(w.variant for w in level if base and w.variant != baseline):
             mine = [w for w in level if w.variant == variant]
             figures = FIGURES if offered_rps is None else FIGURES[1:]
-            found += [contrast(mine, base, figure, ceilings) for figure in figures]
+            found += [contrast(mine, base, figure) for figure in figures]
     return tuple(found)
 
 
-def contrast(
-    mine: Sequence[LoadWindow], base: Sequence[LoadWindow], figure: Figure, ceilings: Sequence[Ceiling]
-) -> Contrast:
+def contrast(mine: Sequence[LoadWindow], base: Sequence[LoadWindow], figure: Figure) -> Contrast:
     """Windows of one variant beside another's under the same load, matched by their pass."""
     theirs = {w.pass_number: value_of(w, figure) for w in base}
     pairs = [(value_of(w, figure), theirs.get(w.pass_number)) for w in mine]
     ratios = [one / other for one, other in pairs if one and other]
     ratio, interval = block_ratio(ratios) if len(ratios) > 1 else (ratios[0] if ratios else None, None)
-    reason = objection([*mine, *base], ceilings) or few_blocks(len(ratios))
+    reason = objection([*mine, *base]) or few_blocks(len(ratios))
     return Contrast(
         variant=mine[0].variant,
         against=base[0].variant,
@@ -81,19 +79,17 @@ def few_blocks(blocks: int) -> str:
     return f"{blocks} {'pass is' if blocks == 1 else 'passes are'} too few, {MIN_BLOCKS} are needed"
 
 
-def objection(windows: Sequence[LoadWindow], ceilings: Sequence[Ceiling]) -> str:
+def objection(windows: Sequence[LoadWindow]) -> str:
     """What else does; empty for sound windows."""
     if failures := sum(w.failures for w in windows):
         return f"{failures} requests failed"
-    if share := above_ceiling(windows, ceilings):
-        return f"the load generator was at {share:.0%} of what it can send, above {CEILING_SHARE:.0%}"
+    if (share := max((w.generator_share or 0.0 for w in windows), default=0.0)) > CEILING_SHARE:
+        return near_ceiling(share)
     if not all(w.warm for w in windows):
         return "a variant was still getting faster when its window began"
     return ""
 
 
-def above_ceiling(windows: Sequence[LoadWindow], ceilings: Sequence[Ceiling]) -> float | None:
-    """The largest share of the generator's ceiling among the windows, if it is too large for a verdict."""
-    limits = {ceiling.protocol: ceiling.rps for ceiling in ceilings}
-    shares = [w.requests / w.seconds / limits[w.protocol] for w in windows if w.protocol in limits and w.seconds]
-    return largest if (largest := max(shares, default=0.0)) > CEILING_SHARE else None
+def near_ceiling(share: float) -> str:
+    """That the load generator was a part of what was measured, in words."""
+    return f"the load generator was at {share:.0%} of what it can send, above {CEILING_SHARE:.0%}"

@@ -21,8 +21,7 @@ from server.repository import served_names
 from server.stubs import Stub, find_stubs
 from server.wanted import Mark, Wanted, read_wanted
 
-# As many as Triton itself would. Each occupies one of its eight HTTP threads: clients whose connection that thread
-# serves wait until the model is loaded. (gRPC has threads of its own.)
+# As many as Triton itself would.
 PARALLEL_LOADS: Final = 4
 TICK_S: Final = 0.1
 

@@ -63,7 +63,7 @@ class Life:
             control_key=key,
             shm_prefix=place.shm_prefix,
         )
-        self.probe = Probe(reachable(options.host), ports[0], key, options.hang_timeout_s / UNANSWERED)
+        self.probe = Probe(reachable(options.host), ports[0], key, options.hang_timeout_s / UNANSWERED, ports[1])
         self.fleet = Fleet(self.probe, options, place.assembly, place.names, place.shm_prefix, place.tell)
         self.process = ServerProcess(
             [str(place.installation.binary), *arguments(launch, place.installation.version)],

@@ -19,10 +19,10 @@ class ServeOptions:
     http_port: int = 0
     grpc_port: int = 0
     metrics_port: int = 0
-    health_port: int | None = None  # of the supervisor's own pages; None: it has none
     run_dir: Path | None = None
     models: tuple[str, ...] = ()
     host: str = "127.0.0.1"
+    health_port: int | None = None  # of the supervisor's own pages; None: it has none
     start_timeout_s: float = 120.0
     drain_delay_s: float = 0.0  # between being unready and refusing requests: for balancers to notice
     exit_timeout_s: int = 8  # below the 10 s that container engines give

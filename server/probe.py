@@ -1,4 +1,4 @@
-"""A small client for the server's own supervisor: health, model control, inference with binary tensors over HTTP."""
+"""A small client for the server's own supervisor: health and inference with binary tensors over HTTP, model control."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from core.datatypes import BY_NAME, from_triton
 from core.tensors import Arrays
+from server.control import Control
 from server.errors import AnswerError, NoAnswerError
 
 HEADER_LENGTH: Final = "Inference-Header-Content-Length"
@@ -40,6 +41,7 @@ class Probe:
     port: int
     control_key: str = ""
     timeout_s: float = 5.0
+    grpc_port: int = 0  # for loading and unloading
 
     def live(self) -> bool:
         """Whether the server answers at all."""
@@ -65,12 +67,15 @@ class Probe:
     def load(self, model: str, timeout_s: float, config: str = "") -> None:
         """Loads a model, by another configuration (JSON) than its folder's if given; returns when it is ready. What
         it served before serves on until then, and also if it fails."""
-        body = json.dumps({"parameters": {"config": config}}).encode() if config else b""
-        self._call("POST", f"/v2/repository/models/{model}/load", body, timeout_s=timeout_s)
+        self._control.load(model, timeout_s, config)
 
     def unload(self, model: str) -> None:
         """Unloads a model; returns when its requests are done and it is gone."""
-        self._call("POST", f"/v2/repository/models/{model}/unload", timeout_s=UNLOAD_TIMEOUT_S)
+        self._control.unload(model, UNLOAD_TIMEOUT_S)
+
+    @property
+    def _control(self) -> Control:
+        return Control(f"{self.host}:{self.grpc_port}", CONTROL_HEADER, self.control_key)
 
     def max_batch(self, model: str) -> int:
         """The model's `max_batch_size`."""

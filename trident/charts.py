@@ -8,11 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from markupsafe import Markup, escape
 
 WIDTH = 400  # of every chart's viewBox: a phone shows it at about 0.85, so that 13 units stay 11 px
 TOP = 44  # the strip that holds the tooltip
+
+
+class Figure(NamedTuple):
+    """A picture on a page: its title, its takeaway in a sentence, its SVG, and what its colours mean (class, name)."""
+
+    title: str
+    words: str
+    chart: Markup
+    swatches: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,11 @@ def spread(wanted: list[float], gap: float, low: float, high: float) -> list[flo
     for i in reversed(order):
         edge = placed[i] = min(placed[i], edge - gap)
     return placed
+
+
+def family(variant: str) -> str:
+    """The class of a variant's colour: `f0` to `f3`, by its runtime."""
+    return next((f"f{i}" for i, name in enumerate(("torch", "onnx", "openvino")) if name in variant), "f3")
 
 
 def number(value: float) -> str:

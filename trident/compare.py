@@ -56,6 +56,7 @@ def check_comparable(before: LoadReport, after: LoadReport) -> None:
         ("model", before.model, after.model),
         ("scenario", before.scenario, after.scenario),
         ("seed", before.seed, after.seed),
+        ("load generator processes", before.processes, after.processes),
         ("host", _host(before), _host(after)),
         ("server version", before.server_version, after.server_version),
         ("evaluation samples", before.samples_sha256, after.samples_sha256),
@@ -113,7 +114,7 @@ def _loaded(before: LoadReport, after: LoadReport) -> list[Change]:
             [w for w in report.windows if (w.variant, w.protocol, w.users, w.offered_rps) == level]
             for report in (before, after)
         )
-        reason = objection(one, before.ceilings) or objection(two, after.ceilings)
+        reason = objection(one) or objection(two)
         for figure in FIGURES if level[3] is None else FIGURES[1:]:
             values = [[value for w in rows if (value := value_of(w, figure))] for rows in (one, two)]
             if all(values):

@@ -9,10 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from core.comparison import Summary, SummaryRow
-from trident.charts import TOP, Scale, line, mark, number, padded, spread, svg, text, ticks
+from trident.charts import TOP, Scale, family, line, mark, number, padded, spread, svg, text, ticks
 from trident.charts_figures import LEFT, RIGHT
 from trident.history import row_of, stretches, variants_of
-from trident.report import family
 from trident.summary import load_words
 
 BOTTOM: Final = 300

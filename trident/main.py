@@ -248,7 +248,33 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--p99", type=float, metavar="MS", help="what a capacity search has to hold")
     parser.add_argument("--seconds", type=float, help="length of one window, or of one probe of a search")
     parser.add_argument("--passes", type=_positive, metavar="N", help="how often all is repeated, in another order")
+    parser.add_argument(
+        "--price", type=_price, metavar="AMOUNT", help="of this machine an hour: adds the cost of a million inferences"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of all that is drawn by chance; default: %(default)s")
+    parser.add_argument(
+        "--metrics-port",
+        type=_port,
+        metavar="PORT",
+        help="Prometheus metrics while it runs, on 127.0.0.1; 0: a free one",
+    )
+    parser.add_argument(
+        "--web", type=_port, nargs="?", const=8089, metavar="PORT",
+        help="no load test, but Locust's own page on 127.0.0.1, to try loads by hand; default: 8089",
+    )  # fmt: skip
+    many = parser.add_argument_group("several load generators, by Locust's master and workers")
+    many.add_argument("--processes", type=_positive, default=1, metavar="N", help="on this machine; default: 1")
+    many.add_argument(
+        "--expect-workers", type=int, choices=range(257), default=0, metavar="N", help="to wait for, from other hosts"
+    )
+    many.add_argument(
+        "--master-bind-host", default="127.0.0.1", metavar="HOST",
+        help="where they come to; anyone there may take part, so trust the network; default: %(default)s",
+    )  # fmt: skip
+    many.add_argument("--master-bind-port", type=_port, default=5557, metavar="PORT", help="default: %(default)s")
+    many.add_argument("--worker", action="store_true", help="be such a worker, run after run, until Ctrl-C")
+    many.add_argument("--master-host", default="127.0.0.1", metavar="HOST", help="the worker's master")
+    many.add_argument("--master-port", type=_port, default=5557, metavar="PORT", help="default: %(default)s")
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
@@ -356,7 +382,8 @@ def _release(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--triton",
         metavar="RELEASE",
-        help="such as 26.06; `wheel` is what `trident serve` runs; default: the newest known",
+        help="such as 26.06; `wheel` is what `trident serve` runs; default: what Trident built the repository for, "
+        "else the newest known",
     )
 
 
@@ -373,6 +400,16 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
     return int(text)
+
+
+def _price(text: str) -> float:
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0 < price < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no price; give an amount above 0, such as 0.17")
+    return price
 
 
 def _positive(text: str) -> int:

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from core.files import write_atomically
 from core.optimize_results import CandidateRow, Figures, OptimizeReport
+from trident.charts import family
 from trident.charts_figures import Bar, Point, bars, scatter
 from trident.console import megabytes, number, score
-from trident.report import family
 
 COLUMNS: Final = ("Verdict", "Accuracy", "Loss (pt), 95%", "Time (ms)", "Size (MB)", "Speed-up", "Why")
 

@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from core.comparison import Summary, SummaryRow
 from core.files import write_atomically
@@ -16,12 +15,15 @@ from core.load_results import LoadReport, LoadWindow
 from core.results import BuildRow, ModelBuild
 from core.scenario import describe_load
 from loadtest.events import PROTOCOL_NAMES
-from trident.charts import number
+from trident.charts import Figure, family, number
 from trident.charts_figures import Bar, Point, bars, curves, scatter
 from trident.console import megabytes, percent, score, stored
 from trident.doctor_words import diagnosis, relative_error
-from trident.report_words import answer, beside_http, time_goes, why
-from trident.summary import caveats, judged_windows, left_out, load_words, unsteady_speedup
+from trident.remarks import caveats, generator_words, left_out, unsteady_speedup
+from trident.report_load import load_figures
+from trident.report_words import answer, beside_http, failed_words, mean_batch, time_goes, why
+from trident.served import judged_windows
+from trident.summary import limited_row, load_words
 
 DEGRADED_DB: Final = 40.0
 MOST_LAYERS: Final = 15
@@ -40,20 +42,17 @@ def render(build: ModelBuild, load: LoadReport, summary: Summary) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     index = {row.variant: place for place, row in enumerate(summary.rows, 1)}
+    columns = _columns(summary)
     degraded = [row for row in build.rows if row.verdict and _degraded(row)]
     return environment.get_template("report.html.j2").render(
         build=build, load=load, summary=summary, index=index, answer=answer(build, summary),
         family=family, figures=_figures(build, load, summary, index), degraded=degraded, why=why,
-        columns=[name for name, _ in CELLS], rows=[(row, _cells(row, build)) for row in summary.rows],
-        doctor=DOCTOR, diagnosis=diagnosis,
+        columns=columns, rows=[(row, _cells(row, build, columns)) for row in summary.rows],
+        diagnosis=diagnosis, server=SERVER_CELLS,
+        server_rows=[row for row in summary.rows if row.throughput_rps is not None],
         graphs=[row for row in build.rows if row.graph], caveats=caveats(summary, load), left_out=left_out(summary),
-        protocol=PROTOCOL_NAMES[summary.protocol], load_words=load_words(summary),
+        generator=generator_words(load), protocol=PROTOCOL_NAMES[summary.protocol], load_words=load_words(summary),
     )  # fmt: skip
-
-
-def family(variant: str) -> str:
-    """The class of a variant's colour: `f0` to `f3`, by its runtime."""
-    return next((f"f{i}" for i, name in enumerate(("torch", "onnx", "openvino")) if name in variant), "f3")
 
 
 def _degraded(row: BuildRow) -> bool:
@@ -62,10 +61,8 @@ def _degraded(row: BuildRow) -> bool:
     return row.status == "rejected" or bool(verdict and verdict.drop > 0) or worst < DEGRADED_DB
 
 
-def _figures(
-    build: ModelBuild, load: LoadReport, summary: Summary, index: dict[str, int]
-) -> list[tuple[str, str, Markup]]:
-    """Each chart that has data: its title, its takeaway in a sentence, its SVG."""
+def _figures(build: ModelBuild, load: LoadReport, summary: Summary, index: dict[str, int]) -> list[Figure]:
+    """Each picture that there is data for."""
     verdicts = {row.variant: row.verdict for row in build.rows}
     points = []
     for row in summary.rows:
@@ -79,7 +76,7 @@ def _figures(
                     interval, noise=(high - low) / 2,
                 )
             )  # fmt: skip
-    found = []
+    found: list[Figure] = []
     if points:
         quick = min(points, key=lambda point: point.x)
         gates = [gate.limit for verdict in verdicts.values() if verdict for gate in verdict.gates]
@@ -90,13 +87,8 @@ def _figures(
             f"Quickest is {quick.name}, at {number(quick.x)} ms and {best}. Area is file size; the line joins what no "
             f"quicker variant equals in accuracy, differences within the noise of these samples left out."
         )
-        found.append(
-            (
-                "Accuracy against latency",
-                words,
-                scatter(points, build.original, limit, f"p50 at {load_words(summary)}"),
-            )
-        )
+        chart = scatter(points, build.original, limit, f"p50 at {load_words(summary)}")
+        found.append(Figure("Accuracy against latency", words, chart))
     for protocol, name in PROTOCOL_NAMES.items():
         if series := _series(load, index, protocol):
             most = max((point for one in series for point, _ in one), key=lambda point: point.y)
@@ -104,13 +96,16 @@ def _figures(
                 beside_http(summary) if protocol != summary.protocol else ""
             )
             title = f"Throughput against latency, {name}"
-            found.append((title, words, curves(series, title)))
+            found.append(Figure(title, words, curves(series, title)))
     if stacks := _stacks(load, summary, index):
         words = (
             f"Mean latency over {PROTOCOL_NAMES[summary.protocol]} at {load_words(summary)}: queue, compute, "
             f"and the rest (transport and waiting). {time_goes(stacks)}"
         )
-        found.append(("Where the time goes", words, bars(stacks, "Where the time goes", "ms", ("s0", "s1", "s2"))))
+        chart = bars(stacks, "Where the time goes", "ms", ("s0", "s1", "s2"))
+        swatches = (("s0", "queue"), ("s1", "compute"), ("s2", "rest"))
+        found.append(Figure("Where the time goes", words, chart, swatches))
+    found += load_figures(load, summary, index)
     sizes = (("File size", "size_bytes", "s1"), ("Memory of the server's process", "resident_bytes", "s0"))
     for title, field, colour in sizes:
         known = [(row, getattr(row, field)) for row in summary.rows if getattr(row, field) is not None]
@@ -124,11 +119,11 @@ def _figures(
                 for row, value in known
             ]  # fmt: skip
             words = f"Least: {min(served)[1]}, {number(min(served)[0] / 1e6)} MB." if served else ""
-            found.append((title, words, bars(one, title, "MB", (colour,))))
+            found.append(Figure(title, words, bars(one, title, "MB", (colour,))))
     return found + [_doctor(row) for row in build.rows if row.layers]
 
 
-def _doctor(row: BuildRow) -> tuple[str, str, Markup]:
+def _doctor(row: BuildRow) -> Figure:
     """What INT8 costs in the worst layers of a variant in mixed precision, with those kept in float marked."""
     one = [
         Bar(
@@ -140,7 +135,7 @@ def _doctor(row: BuildRow) -> tuple[str, str, Markup]:
     title = f"{DOCTOR}: {row.variant}"
     left = f" Shown are the worst {MOST_LAYERS}." if len(row.layers) > MOST_LAYERS else ""
     words = f"{diagnosis(row.layers)}{left} Bars: the error of the network's output, in percent of its size."
-    return title, words, bars(one, title, "%", ("s1",))
+    return Figure(title, words, bars(one, title, "%", ("s1",)), (("s0", "kept in float"), ("s1", "in INT8")))
 
 
 def _mean(windows: list[LoadWindow], read: Callable[[LoadWindow], float | None]) -> float | None:
@@ -193,9 +188,17 @@ def _count(value: int | None) -> str:
 
 def _gain(row: SummaryRow) -> str:
     gain = f"{row.throughput_gain:.2f}x, " if row.throughput_gain else ""
-    return _form(row.throughput_rps, ",.0f") + (
-        f" ({gain}{row.best_users} user{'s' * (row.best_users > 1)})" if row.best_users else ""
+    return (
+        "≥ " * limited_row(row)
+        + _form(row.throughput_rps, ",.0f")
+        + (f" ({gain}{row.best_users} user{'s' * (row.best_users > 1)})" if row.best_users else "")
     )
+
+
+def _cost(row: SummaryRow) -> str:
+    if row.cost_per_million is None:
+        return "-"
+    return "≤ " * limited_row(row) + number(row.cost_per_million)
 
 
 def _speedup(row: SummaryRow) -> str:
@@ -220,6 +223,7 @@ CELLS: Final[tuple[tuple[str, Callable[[SummaryRow, ModelBuild], str]], ...]] = 
     ("p99 (ms)", lambda r, _: _form(r.p99_ms, ".2f")),
     ("Throughput (1/s)", lambda r, _: _gain(r)),
     ("gRPC (1/s)", lambda r, _: _form(r.grpc_throughput_rps, ",.0f")),
+    ("Cost of a million", lambda r, _: _cost(r)),
     ("Size (MB)", lambda r, _: stored(r.size_bytes, r.shared_bytes)),
     ("Memory (MB)", lambda r, _: megabytes(r.resident_bytes)),
     ("Speed-up", lambda r, _: _speedup(r)),
@@ -231,6 +235,22 @@ CELLS: Final[tuple[tuple[str, Callable[[SummaryRow, ModelBuild], str]], ...]] = 
     ("SQNR (dB)", lambda r, _: _form(r.sqnr_db, ".1f")),
 )
 
+SERVER_CELLS: Final[tuple[tuple[str, Callable[[SummaryRow], str]], ...]] = (
+    ("Queue (ms)", lambda r: _form(r.queue_ms, ".2f")),
+    ("Compute (ms)", lambda r: _form(r.compute_ms, ".2f")),
+    ("Mean batch", lambda r: _form(mean_batch(r.batches), ".1f")),
+    ("CPU (cores)", lambda r: _form(r.server_cores, ".2f")),
+    ("Memory (MB)", lambda r: megabytes(r.resident_bytes)),
+    ("Rejected", lambda r: f"{r.reasons.get('rejected', 0):,}"),
+    ("Failed otherwise", lambda r: failed_words(r.reasons)),
+)
 
-def _cells(row: SummaryRow, build: ModelBuild) -> list[str]:
-    return [cell(row, build) for _, cell in CELLS]
+
+def _columns(summary: Summary) -> list[str]:
+    """The names of CELLS, without those that only some load tests have."""
+    given = {"Cost of a million": any(row.cost_per_million is not None for row in summary.rows)}
+    return [name for name, _ in CELLS if given.get(name, True)]
+
+
+def _cells(row: SummaryRow, build: ModelBuild, columns: list[str]) -> list[str]:
+    return [cell(row, build) for name, cell in CELLS if name in columns]

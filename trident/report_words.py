@@ -5,8 +5,9 @@ from __future__ import annotations
 from core.comparison import Summary, SummaryRow
 from core.results import ModelBuild
 from loadtest.events import PROTOCOL_NAMES
+from loadtest.verdicts import CEILING_SHARE
 from trident.charts_figures import Bar
-from trident.summary import load_words
+from trident.summary import limited_row, load_words
 
 ONNX_INT8 = (
     "Weights are rounded to 128 steps a channel, activations to 256 a tensor between the least and the greatest value "
@@ -108,6 +109,8 @@ def answer(build: ModelBuild, summary: Summary) -> list[str]:
         return ["No variant that passed its gate was measured under load, so there is nothing to recommend."]
     if not (loaded := [row for row in loaded if not row.failures]):
         return ["Every variant failed some of its requests, so none can be recommended; see below for how many."]
+    if limited := [row.variant for row in loaded if limited_row(row)]:
+        return [_undecidable(limited, summary)]
     best = max(loaded, key=lambda row: row.throughput_rps or 0)
     base = next((row for row in summary.rows if row.variant == summary.baseline_variant), None)
     found = [_best(best, base, summary), _cost(best, build)]
@@ -120,6 +123,17 @@ def answer(build: ModelBuild, summary: Summary) -> list[str]:
     return [sentence for sentence in found if sentence]
 
 
+def _undecidable(limited: list[str], summary: Summary) -> str:
+    """Why no variant can be recommended: what the load generator could not send, no variant could show."""
+    share = max(row.generator_share or 0.0 for row in summary.rows)
+    ceiling = next((row.rps for row in summary.ceilings if row.protocol == summary.protocol), 0.0)
+    return (
+        f"No variant can be called the best: the load generator was at {share:.0%} of the {ceiling:,.0f} requests/s "
+        f"that it can send, above {CEILING_SHARE:.0%}, and so a part of what was measured, for {', '.join(limited)}. "
+        "Take a generator that costs less (--protocols raw), more of them (--processes 2), or fewer --users."
+    )
+
+
 def time_goes(stacks: list[Bar]) -> str:
     """Which share of a request the model itself takes, over the variants; and where that is little, what follows."""
     shares = [dict(bar.parts)["compute"] / total for bar in stacks if (total := sum(value for _, value in bar.parts))]
@@ -130,6 +144,18 @@ def time_goes(stacks: list[Bar]) -> str:
     if max(shares) < 0.5:
         found += " Most of a request is not the model: a still faster variant would gain little here."
     return found
+
+
+def mean_batch(batches: dict[int, int]) -> float | None:
+    """The mean size of the batches that were executed; none without any."""
+    executions = sum(batches.values())
+    return sum(size * count for size, count in batches.items()) / executions if executions else None
+
+
+def failed_words(reasons: dict[str, int]) -> str:
+    """How many requests failed, by kind, those apart that were rejected."""
+    others = [f"{kind}: {count:,}" for kind, count in reasons.items() if kind != "rejected"]
+    return ", ".join(others) or "0"
 
 
 def beside_http(summary: Summary) -> str:

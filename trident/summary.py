@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
-from statistics import fmean, median
-from typing import NamedTuple
+from collections.abc import Callable
+from statistics import median
 
 from rich.table import Table
 
 from core.comparison import Summary, SummaryRow
-from core.intervals import steady
-from core.load_results import LoadReport, LoadWindow, ServedAccuracy
+from core.load_results import LoadReport
 from core.machine import describe, versions
-from core.results import BuildRow, Interval, ModelBuild
-from core.scenario import ClosedLoop, OpenLoop, Protocol, describe_load
-from loadtest.events import PROTOCOL_NAMES, coverage, limited_by_generator
+from core.results import BuildRow, ModelBuild
+from core.scenario import CapacitySearch, ClosedLoop, OpenLoop, Protocol, describe_load
+from loadtest.events import PROTOCOL_NAMES
+from loadtest.verdicts import CEILING_SHARE
 from trident.console import number, percent, score, stored
+from trident.served import added, figures_of, judged_windows
 
 
 def summarize(
-    build: ModelBuild, load: LoadReport, created_at: str, own_server: bool = True, commands: tuple[str, ...] = ()
+    build: ModelBuild,
+    load: LoadReport,
+    created_at: str,
+    own_server: bool = True,
+    commands: tuple[str, ...] = (),
+    price: float | None = None,
 ) -> Summary:
-    """Joins both reports. Variants that were not loaded keep their row, with the status and reason of their build."""
+    """Joins both reports. Variants that were not loaded keep their row, with the status and reason of their build. With
+    the machine's `price` an hour, each has its cost."""
     users = sorted({window.users for window in load.windows})
     latency_users = 4 if 4 in users else users[len(users) // 2]
     protocol = "http" if any(window.protocol == "http" for window in load.windows) else load.windows[0].protocol
-    rows = tuple(_row(row, load, latency_users, protocol) for row in build.rows)
+    rows = tuple(_row(row, load, latency_users, protocol, price) for row in build.rows)
     base = next((row.throughput_rps for row in rows if row.variant == build.baseline_variant), None)
-    if base:
+    limited = any(limited_row(row) for row in rows if row.variant == build.baseline_variant)
+    if base and not limited:
         rows = tuple(
-            row.model_copy(update={"throughput_gain": row.throughput_rps / base}) if row.throughput_rps else row
+            row.model_copy(update={"throughput_gain": row.throughput_rps / base})
+            if row.throughput_rps and not limited_row(row)
+            else row
             for row in rows
         )
     return Summary(
@@ -47,34 +57,56 @@ def summarize(
         scenario=load.scenario,
         latency_users=latency_users,
         protocol=protocol,
+        price_per_hour=price,
+        server_resident_bytes=figures_of(load.windows, latency_users).server_resident_bytes,
+        ceilings=load.ceilings,
         rows=rows,
         commands=commands,
     )
 
 
-def _row(row: BuildRow, load: LoadReport, latency_users: int, protocol: Protocol) -> SummaryRow:
+def _cost(
+    load: LoadReport, throughput_rps: float | None, capacity_rps: float | None, price: float | None
+) -> float | None:
+    """What a million inferences cost on a machine at `price` an hour that is kept as busy as it can be. An open loop's
+    rate is given, and says nothing of that."""
+    rps = {"closed": throughput_rps, "capacity": capacity_rps, "open": None}[load.scenario.load.kind]
+    return price / (rps * 3600) * 1e6 if rps and price is not None else None
+
+
+def _row(row: BuildRow, load: LoadReport, latency_users: int, protocol: Protocol, price: float | None) -> SummaryRow:
     """One variant. A level's figure is the mean over its passes; throughput is that of the best level. Of a capacity
     search, only the rates that were found count."""
     windows = judged_windows(load, row.variant)
-    served = [found for found in load.accuracy if found.variant == row.variant]
+    accuracy = [found for found in load.accuracy if found.variant == row.variant]
     main, grpc = (
-        _served([window for window in windows if window.protocol == name], latency_users) for name in (protocol, "grpc")
+        figures_of([window for window in windows if window.protocol == name], latency_users)
+        for name in (protocol, "grpc")
     )
-    held_rps = [one.rate_rps for one in load.capacity if (one.variant, one.protocol) == (row.variant, protocol)]
+    found = [one for one in load.capacity if (one.variant, one.protocol) == (row.variant, protocol)]
+    rates, beyond = (
+        [one.rate_rps for one in found if one.rate_rps],
+        [one.exceeded_rps for one in found if one.exceeded_rps],
+    )
     return SummaryRow(
         variant=row.variant,
         status=row.status,
         reason=row.reason,
         accuracy=row.accuracy,
-        served_accuracy=served[0].metric.value if served and served[0].metric else None,
-        served_agreement=served[0].agreement if served else None,
+        served_accuracy=accuracy[0].metric.value if accuracy and accuracy[0].metric else None,
+        served_agreement=accuracy[0].agreement if accuracy else None,
         time_ms=row.time_ms,
         p50_ms=main.p50_ms,
         p95_ms=main.p95_ms,
         p99_ms=main.p99_ms,
         uncorrected_p99_ms=main.uncorrected_p99_ms if load.scenario.load.kind != "closed" else None,
-        capacity_rps=median(rates) if (rates := [rate for rate in held_rps if rate]) else None,
+        capacity_rps=median(rates) if rates else None,
+        exceeded_rps=median(beyond) if beyond else None,
         server_cores=main.server_cores,
+        queue_ms=main.queue_ms,
+        compute_ms=main.compute_ms,
+        batches=dict(sorted(main.batches.items())),
+        generator_share=main.generator_share,
         throughput_rps=main.throughput_rps,
         best_users=main.best_users,
         grpc_p50_ms=grpc.p50_ms,
@@ -92,19 +124,10 @@ def _row(row: BuildRow, load: LoadReport, latency_users: int, protocol: Protocol
         retention=row.retention,
         dominated=row.dominated,
         undecided=undecided(row),
-        failures=sum(window.failures for window in windows) + sum(found.failures for found in served)
-        if windows
-        else None,
+        failures=sum(one.failures for one in windows) + sum(one.failures for one in accuracy) if windows else None,
+        reasons=added(window.reasons for window in windows),
+        cost_per_million=_cost(load, main.throughput_rps, median(rates) if rates else None, price),
     )
-
-
-def judged_windows(load: LoadReport, variant: str) -> list[LoadWindow]:
-    """The windows from which a variant's figures come; of a capacity search only those at the rates that were found."""
-    windows = [window for window in load.windows if window.variant == variant]
-    if load.scenario.load.kind != "capacity":
-        return windows
-    held = {(one.protocol, one.rate_rps) for one in load.capacity if one.variant == variant}
-    return [window for window in windows if (window.protocol, window.offered_rps) in held]
 
 
 def undecided(row: BuildRow) -> bool:
@@ -112,41 +135,12 @@ def undecided(row: BuildRow) -> bool:
     return row.verdict is not None and any(gate.undecided for gate in row.verdict.gates)
 
 
-class _Served(NamedTuple):
-    """A variant over one protocol."""
-
-    p50_ms: float | None = None
-    p95_ms: float | None = None
-    p99_ms: float | None = None
-    uncorrected_p99_ms: float | None = None
-    server_cores: float | None = None
-    throughput_rps: float | None = None
-    best_users: int | None = None
+def limited_row(row: SummaryRow) -> bool:
+    """Whether the load generator was a part of what was measured, so that a variant's throughput is a lower bound and
+    compares with nothing."""
+    return (row.generator_share or 0.0) > CEILING_SHARE
 
 
-def _served(windows: list[LoadWindow], latency_users: int) -> _Served:
-    if not windows:
-        return _Served()
-    levels = {users: fmean(_at(windows, users, "throughput_rps")) for users in {window.users for window in windows}}
-    best = max(levels, key=lambda users: levels[users])
-    p50_ms, p95_ms, p99_ms, uncorrected_ms = (
-        _mean(_at(windows, latency_users, name)) for name in ("p50_ms", "p95_ms", "p99_ms", "uncorrected_p99_ms")
-    )
-    cores = [w.server.cores for w in windows if w.users == latency_users and w.server and w.server.cores is not None]
-    return _Served(p50_ms, p95_ms, p99_ms, uncorrected_ms, _mean(cores), levels[best], best)
-
-
-def _mean(values: list[float]) -> float | None:
-    return fmean(values) if values else None
-
-
-def _at(windows: list[LoadWindow], users: int, name: str) -> list[float]:
-    values = [getattr(window, name) for window in windows if window.users == users]
-    return [value for value in values if value is not None]
-
-
-AGREEMENT = 0.999  # with the in-process decisions, which FP32 and static INT8 keep
-PROTOCOLS: tuple[Protocol, ...] = ("http", "grpc", "raw")
 COLUMNS = (
     "Variant", "Accuracy", "Served accuracy", "Time (ms)", "p50", "p95", "p99",
     "Throughput", "Size (MB)", "Speed-up", "Compression", "Retention",
@@ -168,7 +162,8 @@ def summary_table(summary: Summary) -> Table:
         title_justify="left",
         caption_justify="left",
     )
-    for name in COLUMNS:
+    extra = _extra(summary)
+    for name in (*COLUMNS, *extra):
         table.add_column(name, justify="left" if name == "Variant" else "right", no_wrap=True)
     for row in summary.rows:
         gain = f" ({row.throughput_gain:.2f}x)" if row.throughput_gain else ""
@@ -180,14 +175,25 @@ def summary_table(summary: Summary) -> Table:
             number(row.p50_ms),
             number(row.p95_ms),
             number(row.p99_ms),
-            number(row.throughput_rps, ".0f") + gain,
+            "≥ " * limited_row(row) + number(row.throughput_rps, ".0f") + gain,
             stored(row.size_bytes, row.shared_bytes),
             number(row.speedup, ".2f", "x"),
             number(row.compression, ".2f", "x"),
             percent(row.retention),
+            *(cell(row) for cell in extra.values()),
             style=None if row.status == "published" else "dim",
         )
     return table
+
+
+def _extra(summary: Summary) -> dict[str, Callable[[SummaryRow], str]]:
+    """The columns that only some load tests have, and how to read them of a row."""
+    found: dict[str, Callable[[SummaryRow], str]] = {}
+    if isinstance(summary.scenario.load, CapacitySearch):
+        found["Capacity"] = lambda row: number(row.capacity_rps, ".4g")
+    if any(row.cost_per_million is not None for row in summary.rows):
+        found["Cost of a million"] = lambda row: "≤ " * limited_row(row) + number(row.cost_per_million, ".3g")
+    return found
 
 
 def load_words(summary: Summary) -> str:
@@ -213,54 +219,3 @@ def _where(summary: Summary) -> str:
 def _elsewhere(summary: Summary) -> str:
     tested = summary.protocol == "http" and any(row.grpc_throughput_rps is not None for row in summary.rows)
     return "; gRPC's are in summary.json" if tested else ""
-
-
-def left_out(summary: Summary) -> list[str]:
-    """The variants that were not served, and why."""
-    return [f"{row.variant} is {row.status}: {row.reason}" for row in summary.rows if row.status != "published"]
-
-
-def caveats(summary: Summary, load: LoadReport) -> list[str]:
-    """What the figures do not say by themselves: failures, verdicts and speed-ups that are not certain, variants too
-    slow for all samples, throughput that the generator limited, disagreement with the in-process run."""
-    found = [sentence[0].upper() + sentence[1:] for sentence in summary.warnings]
-    found += [
-        f"{row.variant} passed its gate, but the interval of its loss straddles the limit: undecided"
-        for row in summary.rows
-        if row.undecided and row.status == "published"
-    ]
-    found += [f"{row.variant} is dominated: slower than the original" for row in summary.rows if row.dominated]
-    found += [
-        f"{row.variant}: {unsteady}"
-        for row in summary.rows
-        if (unsteady := unsteady_speedup(row.speedup_ci95, row.timing_disturbed))
-    ]
-    found += [f"{row.variant}: {row.failures} requests failed" for row in summary.rows if row.failures]
-    for protocol in PROTOCOLS:
-        rows = {row.variant for row in load.windows if row.protocol == protocol and limited_by_generator(row)}
-        if rows:
-            limit = "the load generator was at its limit, so throughput is a lower bound for"
-            found.append(f"over {PROTOCOL_NAMES[protocol]}, {limit} {', '.join(sorted(rows))}")
-    for served in load.accuracy:
-        where = f"{served.variant} over {PROTOCOL_NAMES[served.protocol]}"
-        if served.samples < summary.evaluation_samples:
-            found.append(f"{where}: served accuracy is {coverage(served, summary.evaluation_samples)}")
-        if served.agreement is not None and served.agreement < AGREEMENT:
-            share = f"{(1 - served.agreement) * 100:.2f}%"
-            found.append(f"{where}: served answers differ from in-process ones on {share} of samples{_why(served)}")
-    return found
-
-
-def unsteady_speedup(interval: Interval | None, disturbed: bool) -> str:
-    """What to say of a speed-up that must not be relied on; nothing of a sound one."""
-    if interval is None or (steady(interval) and not disturbed):
-        return ""
-    found = f"the speed-up ({interval[0]:.2f}x to {interval[1]:.2f}x) is not to be relied on"
-    why = "other work took the CPU away while it was measured" if disturbed else "its rounds disagreed"
-    return f"{found}: {why}; `trident build --retime` measures again"
-
-
-def _why(served: ServedAccuracy) -> str:
-    if "_int8_dynamic" not in served.variant:
-        return ""
-    return ", as is expected of dynamic INT8: neighbours in a batch change its ranges, and so its answers, slightly"

@@ -249,7 +249,7 @@ def test_when_the_parent_is_killed_the_server_goes_too(repository: Path, tmp_pat
         prefix = parent.stdout.readline().strip()
         assert len(processes_of(prefix)) == 3
         parent.kill()
-    wait_for(lambda: not processes_of(prefix), "server and stubs are gone", DEADLINE_S)
+    wait_for(lambda: not processes_of(prefix), "server and stubs are gone", 60)
     temporary = list(Path(tempfile.gettempdir()).glob(f"{prefix}*"))
     assert regions(prefix) and temporary  # nobody was there to remove them
     with Server(ServeOptions(repository, run_dir=tmp_path, exit_timeout_s=1)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from tritonclient.grpc import model_config_pb2 as triton
 
+from core.results import BuildRow, MetricValue, ModelBuild
 from core.samples import SamplePackInfo, pack_bytes, write_pack
 from core.tensors import TensorSpec
 from server.options import ServeOptions
@@ -118,6 +120,24 @@ def write_digits_pack(folder: Path, labels: NDArray[np.int64]) -> None:
         sha256=hashlib.sha256(data).hexdigest(),
     )
     write_pack(folder, info, data)
+
+
+def write_artifacts(artifacts: Path, pack: Path, *names: str) -> None:
+    """What `trident loadtest digits` wants to find: a build of which these models are the published variants, in whose
+    place nothing was ever built, and their in-process answers."""
+    folder = artifacts / "digits"
+    (folder / "outputs").mkdir(parents=True)
+    for name in ("samples.npz", "samples.json"):
+        shutil.copy(pack / name, folder)
+    for name in names:
+        np.savez(folder / "outputs" / f"{name}.npz", logits=logits_of(IMAGES))
+    build = ModelBuild(
+        model="digits", spec="digits.yaml", source_sha256="0" * 64, baseline_variant=names[0],
+        evaluation_samples=SAMPLES, original=MetricValue(name="top1", value=0.9, ci95=(0.85, 0.94), samples=SAMPLES),
+        original_runtime="ONNX Runtime", stale=(),
+        rows=tuple(BuildRow(variant=name, status="published", triton_name=name) for name in names),
+    )  # fmt: skip
+    (folder / "build.json").write_bytes(build.to_json())
 
 
 @pytest.fixture(scope="session")

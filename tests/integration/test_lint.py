@@ -101,7 +101,7 @@ def serving(folder: Path) -> Iterator[Host]:
         command = [str(installation.binary), *arguments(launch, installation.version)]
         process = ServerProcess(command, environment(installation, os.environ), assembly.root, log)
         try:
-            probe = Probe("127.0.0.1", ports[0], "key", timeout_s=30)
+            probe = Probe("127.0.0.1", ports[0], "key", timeout_s=30, grpc_port=ports[1])
             wait_for(probe.live, "the server is up", deadline_s=60)
             yield Host(repository, log, prefix, probe, process)
         finally:

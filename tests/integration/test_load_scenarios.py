@@ -9,8 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from core.load_results import LoadReport
-from core.scenario import CapacitySearch, OpenLoop, Protocol, Scenario
+from core.scenario import CapacitySearch, ClosedLoop, OpenLoop, Protocol, Scenario
 from loadtest import LoadEvent, LoadPlan, Target, run_plan
+from loadtest.ceiling import Ceilings
 from server.stubs import find_stubs
 from tests.integration.loadtest_fixtures import Served
 
@@ -18,7 +19,12 @@ RATE = 200.0
 
 
 def run(
-    served: Served, out: Path, load: OpenLoop | CapacitySearch, *names: str, protocol: Protocol = "http"
+    served: Served,
+    out: Path,
+    load: ClosedLoop | OpenLoop | CapacitySearch,
+    *names: str,
+    protocol: Protocol = "http",
+    ceilings: Path | None = None,
 ) -> tuple[LoadReport, list[LoadEvent]]:
     """A load test of these models, once."""
     events: list[LoadEvent] = []
@@ -32,6 +38,7 @@ def run(
         pack=served.pack,
         targets=tuple(Target(variant=name, triton_name=name, pids=pids[name]) for name in names),
         scenario=Scenario(name="test", load=load, passes=1, warmup_s=0.1),
+        ceilings=ceilings,
         server_pid=served.server.pid,
         timeout_s=10,
     )
@@ -106,3 +113,26 @@ def test_more_than_a_server_can_do_is_left_unsent_and_told(served: Served, tmp_p
     assert window.requests == pytest.approx(10_000, abs=500)
     assert window.seconds < 3  # it does not go on until the last one
     assert "all connections waiting" in events[-1].message
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc", "raw"])
+def test_the_generators_ceiling_is_measured_told_and_counted_against(
+    served: Served, tmp_path: Path, protocol: Protocol
+) -> None:
+    kept = tmp_path / "ceilings.json"
+    load = ClosedLoop(users=(4,), seconds=0.3)
+    report, events = run(served, tmp_path / "one", load, "digits", protocol=protocol, ceilings=kept)
+    (ceiling,), (window,) = report.ceilings, report.windows
+    assert Ceilings.model_validate_json(kept.read_bytes()).rows == (ceiling,)
+    assert ceiling.rps > 500
+    assert f"can send {ceiling.rps:,.0f} requests/s over " in events[0].message
+    assert (events[0].kind, events[0].done) == ("note", 0)
+    assert window.generator_share == pytest.approx(window.requests / window.seconds / ceiling.rps)
+    # Remembered: with one that is lower than what is sent, the whole run is beyond it.
+    low = ceiling.model_copy(update={"rps": 10.0})
+    kept.write_bytes(Ceilings(rows=(low,)).to_json())
+    again, events = run(served, tmp_path / "two", load, "digits", protocol=protocol, ceilings=kept)
+    assert again.ceilings == (low,)
+    assert again.windows[0].generator_share is not None
+    assert again.windows[0].generator_share > 1
+    assert f"the load generator was at {again.windows[0].generator_share:.0%} of what it can send" in events[-1].message

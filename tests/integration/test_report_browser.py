@@ -61,12 +61,13 @@ def test_it_is_drawn_without_network_or_errors(page: webdriver.Chrome) -> None:
     boxes = page.execute_script(
         "return [...document.querySelectorAll('svg')].map(s => s.getBoundingClientRect().height)"
     )
-    assert len(boxes) == 6
+    assert len(boxes) == 12
     assert min(boxes) > 100
     marks = page.execute_script(
         "return [...document.querySelectorAll('svg')].map(s => s.querySelectorAll('.mark').length)"
     )
-    assert marks == [8, 24, 24, 8, 9, 8]
+    # Accuracy, HTTP, gRPC, time; spreads (p50 and p99 of each); three verdicts; batches, cost, size, memory.
+    assert marks == [8, 24, 24, 8, 16, 7, 7, 7, 8, 8, 9, 8]
 
 
 def test_tab_reaches_a_point_and_shows_its_tooltip(page: webdriver.Chrome) -> None:

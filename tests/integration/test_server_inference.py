@@ -66,7 +66,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def probe(server: Server) -> Probe:
     """A client of it, without the key for model control."""
-    return Probe("127.0.0.1", int(server.http_url.rpartition(":")[2]), timeout_s=30)
+    http_port, grpc_port = (int(url.rpartition(":")[2]) for url in (server.http_url, server.grpc_url))
+    return Probe("127.0.0.1", http_port, timeout_s=30, grpc_port=grpc_port)
 
 
 def test_all_are_ready_and_their_goldens_right(server: Server) -> None:

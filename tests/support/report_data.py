@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from core.comparison import Summary
-from core.load_results import LoadReport, LoadWindow, ServedAccuracy, ServerDelta
+from core.load_results import QUANTILES, Contrast, LoadReport, LoadWindow, ServedAccuracy, ServerDelta
 from core.results import BuildRow, Gate, GraphFacts, Machine, MetricValue, ModelBuild, Timing, Verdict
 from loadtest.scenarios import SCENARIOS
+from loadtest.verdicts import decide
 from trident.summary import summarize
 
 # variant, status, accuracy, SQNR in dB, p50 in ms, samples/s, bytes, dominated
@@ -40,9 +41,10 @@ def report_data() -> tuple[ModelBuild, LoadReport, Summary]:
         scenario=SCENARIOS["levels"], seed=1, machine=MACHINE, samples_sha256="b" * 64,
         windows=windows, accuracy=tuple(_served(row) for row in ROWS if row[4]),
         resident_bytes={row[0]: 90_000_000 + row[6] * 10 for row in ROWS if row[4]},
+        contrasts=tuple(contrast for row in ROWS[1:] if row[4] for contrast in _contrasts(row)),
     )  # fmt: skip
     commands = ("trident build examples/fashion/model.yaml", "trident loadtest fashion --users 1 4 16")
-    summary = summarize(build, load, "2026-11-25T00:00:00Z", commands=commands)
+    summary = summarize(build, load, "2026-11-25T00:00:00Z", commands=commands, price=0.36)
     return build, load, summary
 
 
@@ -73,6 +75,18 @@ def _build_row(row: tuple) -> BuildRow:
     )  # fmt: skip
 
 
+def _contrasts(row: tuple) -> list[Contrast]:
+    """Beside the baseline, as the figures are, with intervals of 5% to each side."""
+    rate, wait = row[5] / ROWS[0][5], row[4] / ROWS[0][4]
+    return [
+        Contrast(
+            variant=row[0], against=ROWS[0][0], protocol="http", users=4, offered_rps=None, figure=figure, blocks=8,
+            ratio=ratio, ci95=(ratio * 0.95, ratio * 1.05), verdict=decide((ratio * 0.95, ratio * 1.05), figure),
+        )
+        for figure, ratio in (("throughput", rate), ("p50", wait), ("p99", wait))
+    ]  # fmt: skip
+
+
 def _served(row: tuple) -> ServedAccuracy:
     return ServedAccuracy(
         variant=row[0], triton_name=f"fashion_{row[0]}", protocol="http", samples=2000, failures=0, agreement=1.0,
@@ -90,8 +104,11 @@ def _windows(row: tuple, protocol: str) -> list[LoadWindow]:
             variant=name, triton_name=f"fashion_{name}", protocol=protocol, users=users, pass_number=1, seconds=4,
             requests=1000, failures=0, throughput_rps=rate * share * speed, p50_ms=p50 * wait, p95_ms=p50 * wait * 1.5,
             p99_ms=p50 * wait * 2, mean_ms=p50 * wait * 1.1, accuracy=accuracy,
+            quantiles_ms=tuple(p50 * wait * (0.6 + 0.4 * (share / 0.5) ** 1.8) for share in QUANTILES),
             server=ServerDelta(
-                requests=1000, failures=0, executions=500, mean_batch=2, queue_ms=p50 * 0.2, compute_ms=p50 * 0.4
+                requests=1000, failures=0, executions=500, mean_batch=2, queue_ms=p50 * 0.2, compute_ms=p50 * 0.4,
+                batches={1: 300, 2: 100, 6: 100 - users}, cores=0.5, resident_bytes=90_000_000,
+                server_resident_bytes=70_000_000,
             ),
         )
         for users, share, wait in ((1, 0.5, 0.6), (4, 0.85, 1.0), (16, 1.0, 3.2))

@@ -13,7 +13,8 @@ from builder.build import BuildOptions, Listener, build
 from core.results import BuildRow, ModelBuild
 from trident.console import number, percent, progress, result_console, score, stored
 from trident.doctor_words import diagnosis
-from trident.summary import undecided, unsteady_speedup
+from trident.remarks import unsteady_speedup
+from trident.summary import undecided
 
 MARKS = {"published": "[green]+[/]", "rejected": "[yellow]o[/]", "unavailable": "[dim]-[/]", "failed": "[red]x[/]"}
 

@@ -13,8 +13,8 @@ from core.errors import BuildError, RepositoryError, UsageError
 from core.findings import CheckReport, CheckRow
 from core.machine import cores
 from lint.compatibility import Judgement, judge
-from lint.releases import AS_OF, NEWEST, find_release
-from lint.run import read
+from lint.releases import AS_OF
+from lint.run import read, release_for
 from trident.console import result_console
 
 FOUND = 9
@@ -22,7 +22,7 @@ FOUND = 9
 
 def run(options: argparse.Namespace) -> int:
     """Prints a row for each artifact. Returns 0, or 9 if one would not load."""
-    release = find_release(options.triton or NEWEST.name)
+    release = release_for(options.triton, options.path)
     models, _context = read(options.path, release, cores())
     judged = [row for row in (judge(model, release) for model in models) if row is not None]
     rows = tuple(_row(row, options.lower) for row in judged)

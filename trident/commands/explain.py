@@ -13,8 +13,7 @@ from rich.table import Table
 from core.errors import RepositoryError
 from core.machine import cores
 from lint.explain import explain
-from lint.releases import NEWEST, find_release
-from lint.run import checked
+from lint.run import checked, release_for
 from trident.console import result_console
 
 
@@ -22,14 +21,15 @@ def run(options: argparse.Namespace) -> int:
     """Prints a line for each part of the configuration."""
     folder = find_folder(options.model, options.repository)
     limit = options.cores or cores()
-    model, context, findings = checked(folder, find_release(options.triton or NEWEST.name), limit)
+    model, context, findings = checked(folder, release_for(options.triton, folder), limit)
     lines = explain(model, context)
     if options.json:
         print(json.dumps({"model": model.name, "cores": limit, "lines": [asdict(line) for line in lines]}, indent=2))
         return 0
     table = Table("Field", "Value", "Meaning", title=f"{model.name}, on {limit} cores", title_justify="left")
     for line in lines:
-        table.add_row(escape(line.field), escape(line.value), escape(line.meaning))
+        why = f"\n[dim]Its comment: {escape(line.reason)}[/dim]" if line.reason else ""
+        table.add_row(escape(line.field), escape(line.value), escape(line.meaning) + why)
     console = result_console()
     console.print(table)
     if findings:

@@ -12,15 +12,14 @@ from core.machine import cores, versions
 from lint.finding import SEVERITIES
 from lint.fix import fix
 from lint.output import as_result, plain, sarif
-from lint.releases import NEWEST, find_release
-from lint.run import Report, lint, worst
+from lint.run import Report, lint, release_for, worst
 
 FOUND = 9
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints the findings. Returns 0, or 9 if one is at least as bad as `--fail-on`."""
-    release = find_release(options.triton or NEWEST.name)
+    release = release_for(options.triton, options.paths[0])
     limit = options.cores or cores()
     reports = [lint(path, release, limit) for path in options.paths]
     if options.fix:

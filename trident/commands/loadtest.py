@@ -28,24 +28,37 @@ from trident import report
 from trident.built import find_build
 from trident.console import progress, result_console
 from trident.history import keep
-from trident.summary import caveats, left_out, summarize, summary_table
+from trident.loadtest_modes import show_page, work
+from trident.remarks import caveats, generator_words, left_out
+from trident.summary import summarize, summary_table
 
 
 def run(options: argparse.Namespace) -> int:
     """Load-tests; 8 if requests failed."""
+    if options.worker and options.model:  # of what was built, a worker needs the sample pack only
+        return work(options, options.artifacts / options.model)
     model = find_build(options.artifacts, options.model)
+    pack = (options.artifacts / model.model).absolute()
+    if options.worker:
+        return work(options, pack)
     targets = _targets(options.artifacts, model)
     if not targets:
         raise InputError(f"no variant of {model.model} is published; see the reasons in `trident build`")
+    _check(options)
+    if options.web is not None:
+        with _server(options, targets) as place:
+            return show_page(options, pack, targets, place.urls)
     out = options.out or options.artifacts / model.model / "loadtest"
     _make(out)
     scenario = change(find_scenario(options.scenario), _changes(options))
     with _server(options, targets) as place:
         plans = [_plan(options, model, scenario, place, protocol) for protocol in place.urls]
         load = _run_with_progress(plans, out, place.read_memory)
-    summary = summarize(model, load, now(), not (options.url or options.grpc_url), _commands(options, model, out))
-    write_atomically(out / "summary.json", summary.to_json())
-    report.write(out / "report.html", model, load, summary)
+    own = not (options.url or options.grpc_url)
+    summary = summarize(model, load, now(), own, _commands(options, model, out), options.price)
+    with _writing(out):
+        write_atomically(out / "summary.json", summary.to_json())
+        report.write(out / "report.html", model, load, summary)
     try:
         keep(summary, options.artifacts)
     except OSError as error:
@@ -57,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
         console.print(summary_table(summary))
         for remark in (*left_out(summary), *caveats(summary, load)):
             console.print(f"! {remark}", soft_wrap=True, markup=False)
+        for sentence in generator_words(load):
+            console.print(sentence, soft_wrap=True, markup=False)
         console.print(f"Written: {out / 'summary.json'}, {out / 'load.json'}, {out / 'requests.parquet'}")
         console.print(f"The report, for any browser: {out / 'report.html'}")
     failures = sum(row.failures or 0 for row in summary.rows)
@@ -65,16 +80,33 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check(options: argparse.Namespace) -> None:
+    """Raises UsageError for options that do not go together."""
+    if options.expect_workers and not (options.url or options.grpc_url):
+        raise UsageError(
+            "workers on other hosts do not reach a server that is started here, on 127.0.0.1; name a running one with "
+            "--url or --grpc-url"
+        )
+
+
 def _make(folder: Path) -> None:
     """Makes the folder of the results before anything is measured. Raises RepositoryError."""
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("summary.json", "report.html"):  # an earlier run's
             (folder / name).unlink(missing_ok=True)
         write_atomically(folder / "plan.json", b"{}\n")
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise RepositoryError(f"{folder} cannot be written ({why}); name another folder with --out") from error
+        raise RepositoryError(
+            f"{folder} cannot be written ({why}); make room there, or name another folder with --out"
+        ) from error
 
 
 def _commands(options: argparse.Namespace, model: ModelBuild, out: Path) -> tuple[str, ...]:
@@ -83,10 +115,19 @@ def _commands(options: argparse.Namespace, model: ModelBuild, out: Path) -> tupl
     load = [
         "trident", "loadtest", model.model, *(word for pair in addresses for word in pair),
         "--scenario", options.scenario, *_changed(_changes(options)), "--protocols", *options.protocols,
-        "--seed", str(options.seed), "--out", str(out), *_places(options),
+        "--seed", str(options.seed), *_price(options), *_generators(options), "--out", str(out), *_places(options),
     ]  # fmt: skip
     build = ["trident", "build", model.spec, *_places(options)]
     return shlex.join(build), shlex.join(load)
+
+
+def _price(options: argparse.Namespace) -> list[str]:
+    return [] if options.price is None else ["--price", f"{options.price:g}"]
+
+
+def _generators(options: argparse.Namespace) -> list[str]:
+    given = (("--processes", options.processes, 1), ("--expect-workers", options.expect_workers, 0))
+    return [word for option, value, usual in given if value != usual for word in (option, str(value))]
 
 
 def _changes(options: argparse.Namespace) -> Changes:
@@ -138,8 +179,14 @@ def _plan(
             protocol=protocol,
             pack=(options.artifacts / model.model).absolute(),
             targets=place.targets,
+            metrics_port=options.metrics_port,
+            processes=options.processes,
+            expect_workers=options.expect_workers,
+            master_host=options.master_bind_host,
+            master_port=options.master_bind_port if options.expect_workers else 0,
             baseline=model.baseline_variant,
             scenario=scenario,
+            ceilings=(options.artifacts / "ceilings.json").absolute(),
             server_pid=place.server_pid,
             seed=options.seed,
         )

@@ -4,10 +4,13 @@ import pytest
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
+from builder.planner import Facts
 from builder.spec import ModelSpec
 from builder.spec_file import load_spec
 from builder.triton_config import make_config
 from core.axes import Buckets, ServedAxis, parse_axes
+from core.results import Costs
+from tests.support.costs import costs_of
 from tests.support.tiny import onnx_spec
 
 
@@ -18,8 +21,11 @@ def _spec(folder: Path, serving: str = "", target: str = "wheel", batch: int = 8
     return load_spec(path)
 
 
-def _config(spec: ModelSpec, form: str = "onnx", cores: int = 4) -> tuple[str, pb.ModelConfig]:
-    text = make_config(spec, "onnx_fp32", form, "0" * 64, cores)  # type: ignore[arg-type]
+def _config(
+    spec: ModelSpec, form: str = "onnx", cores: int = 4, costs: Costs | None = None
+) -> tuple[str, pb.ModelConfig]:
+    facts = Facts(cores=cores, nodes=1, memory_bytes=8 << 30, isa_flags=("avx2",), costs=costs)
+    text = make_config(spec, "onnx_fp32", form, "0" * 64, facts)  # type: ignore[arg-type]
     return text, text_format.Parse(text, pb.ModelConfig())
 
 
@@ -59,6 +65,38 @@ def test_native_openvino_gets_its_padding(tmp_path: Path) -> None:
     assert config.parameters["ENABLE_BATCH_PADDING"].string_value == "YES"
     _, config = _config(_spec(tmp_path), "openvino")
     assert "ENABLE_BATCH_PADDING" not in config.parameters
+
+
+# threads, instances: a model whose second thread is no use is served by as many instances as there are cores.
+@pytest.mark.parametrize(
+    ("form", "target", "parameters"),
+    [
+        ("onnx", "wheel", {"intra_op_thread_count": "1", "inter_op_thread_count": "1"}),
+        ("onnx", "nvidia", {"intra_op_thread_count": "1", "inter_op_thread_count": "1"}),
+        ("torchscript", "wheel", {"INTRA_OP_THREAD_COUNT": "1", "INTER_OP_THREAD_COUNT": "1"}),
+        ("openvino", "wheel", {"INFERENCE_NUM_THREADS": "1"}),
+        ("openvino", "nvidia", {"INFERENCE_NUM_THREADS": "4", "NUM_STREAMS": "4", "ENABLE_BATCH_PADDING": "YES"}),
+    ],
+)
+def test_threads_are_given_as_the_backend_of_the_target_takes_them(
+    tmp_path: Path, form: str, target: str, parameters: dict[str, str]
+) -> None:
+    _, config = _config(_spec(tmp_path, target=target), form, 4, costs_of(serial=1.0))
+    assert config.instance_group[0].count == 4
+    given = {name: value.string_value for name, value in config.parameters.items() if not name.startswith("trident.")}
+    assert given == parameters
+
+
+def test_the_planned_batch_limit_is_what_is_warmed_up(tmp_path: Path) -> None:
+    spec = _spec(tmp_path)
+    path = tmp_path / "model.yaml"
+    path.write_text(path.read_text().replace("batch: {max: 8}\n", ""))
+    _, config = _config(load_spec(path), costs=costs_of(overhead_ms=0.15))
+    assert config.max_batch_size == 4
+    assert [warmup.batch_size for warmup in config.model_warmup] == [1, 4]
+    text, config = _config(spec, costs=costs_of(overhead_ms=0.15))
+    assert config.max_batch_size == 8
+    assert "the spec's batch.max" in text
 
 
 def test_each_field_stands_under_its_reason(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from lint import releases
 from lint.compatibility import judge
 from lint.explain import WORDS, explain
 from lint.releases import NEWEST, RELEASES, find_release, onnx_limits, openvino_limit
-from lint.run import checked
+from lint.run import checked, release_for
 from tests.support.command import trident
 from tests.support.lint_faults import edit, swap
 from tests.support.lint_repositories import (
@@ -67,6 +67,45 @@ def test_an_ensemble_is_told_step_by_step(tmp_path: Path) -> None:
     assert "ensemble_scheduling|m|makes answer from x; its latency" in said(tmp_path / "e")
     write(tmp_path / "alone", ENSEMBLE_CONFIG, {}, "e")
     assert "m|makes answer from x, which is not in the repository" in said(tmp_path / "alone" / "e")
+
+
+def test_a_plan_says_which_tensorrt_made_it(tmp_path: Path) -> None:
+    folder = GOOD["tensorrt"](tmp_path)
+    assert isinstance(folder, Path)
+
+    def reason(head: bytes, release: str = "24.10") -> str:
+        (folder / "1" / "model.plan").write_bytes(head)
+        judged = judge(checked(folder, find_release(release), 2)[0], find_release(release))
+        assert judged is not None and judged.loads == "unknown"
+        return judged.reason
+
+    made = b"ftrt" + bytes(20) + bytes((10, 5, 0, 18)) + bytes(9)
+    assert "made by TensorRT 10.5.0.18; the trtllm image of 24.10 has 10.4.0" in reason(made)
+    assert "of that in 24.01 Triton's document says nothing" in reason(made, "24.01")
+    for older in (b"ftrt" + bytes(3), b"ptrt" + made[4:], b"ftrt\xcd" + made[5:]):
+        assert "does not say which" in reason(older)
+
+
+def test_a_repository_that_says_its_target_is_read_for_it(tmp_path: Path) -> None:
+    good_onnx(tmp_path / "hand")
+    assert release_for(None, tmp_path / "hand") == NEWEST
+    for target, name in (("wheel", "wheel"), ("nvidia", NEWEST.name)):
+        folder = good_onnx(tmp_path / target)
+        with (folder / "config.pbtxt").open("a") as config:
+            config.write(f'parameters {{ key: "trident.target" value {{ string_value: "{target}" }} }}\n')
+        assert release_for(None, tmp_path / target).name == release_for(None, folder).name == name
+        assert release_for("24.10", tmp_path / target).name == "24.10"
+    said = trident("lint", str(tmp_path / "wheel"))
+    assert "for the embedded Triton 2.51" in said.stdout
+
+
+def test_the_comment_above_a_field_is_its_reason(tmp_path: Path) -> None:
+    comment = "# far above\n\n# as many as\n  # the knee says\nmax_batch_size: 8"
+    swap("max_batch_size: 8", comment)(tmp_path)
+    model, context, _findings = checked(tmp_path / "m", NEWEST, 2)
+    reasons = {line.field: line.reason for line in explain(model, context) if line.reason}
+    assert reasons["max_batch_size"] == "as many as the knee says"
+    assert "backend" not in reasons
 
 
 def test_a_broken_configuration_is_explained_as_far_as_it_goes(tmp_path: Path) -> None:

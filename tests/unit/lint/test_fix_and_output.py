@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from core.findings import LintReport
@@ -16,6 +17,7 @@ from lint.run import RULES, lint
 from tests.support.command import trident
 from tests.support.lint_faults import FAULTS, Fault
 from tests.support.lint_repositories import GOOD, good_onnx
+from tests.support.sarif import SARIF
 
 ROOT = Path(__file__).parents[3]
 FIXABLE = [fault for fault in FAULTS if RULES[fault.code].fixable]
@@ -85,6 +87,15 @@ def test_sarif_has_what_code_hosts_ask_for(tmp_path: Path) -> None:
     region = replacement["deletedRegion"]
     text = path.read_text()
     assert text[region["charOffset"] :][: region["charLength"]].strip() == "preferred_batch_size: [ 4, 16 ]"
+
+
+def test_sarif_of_every_fault_keeps_to_the_standard(tmp_path: Path) -> None:
+    for at, fault in enumerate(FAULTS):
+        repository = tmp_path / f"my models {at}"
+        fault.make(repository)
+        document = json.loads(sarif(lint(repository, find_release(fault.release), 2), "1.2.3"))
+        assert document["runs"][0]["results"]
+        jsonschema.validate(document, SARIF)
 
 
 def test_the_pages_are_those_of_the_rules() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from core.load_results import LoadWindow, ServedAccuracy, ServerDelta
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.load_results import Ceiling, LoadWindow, ServedAccuracy, ServerDelta
 from core.results import MetricValue
-from loadtest.events import describe_accuracy, describe_window
+from loadtest.events import describe_accuracy, describe_ceiling, describe_window
 
 WINDOW = LoadWindow(
     variant="onnx_fp32",
@@ -75,3 +79,32 @@ def test_a_window_that_the_generator_limited_says_so() -> None:
     words = describe_window(WINDOW.model_copy(update={"generator_cores": 0.95}), "")
     assert words.endswith("none failed, the load generator was at its limit")
     assert "limit" not in describe_window(WINDOW.model_copy(update={"generator_cores": 0.5}), "")
+
+
+def test_a_window_near_the_generators_ceiling_says_so() -> None:
+    near = WINDOW.model_copy(update={"generator_share": 0.71, "generator_cores": 0.5})
+    assert "the load generator was at 71% of what it can send, above 70%" in describe_window(near, "")
+    # With a known ceiling that counts: the CPU time holds threads that are not in the way of each other.
+    far = WINDOW.model_copy(update={"generator_share": 0.7, "generator_cores": 1.5})
+    assert "load generator" not in describe_window(far, "")
+    unknown = WINDOW.model_copy(update={"generator_cores": 0.95})
+    assert "the load generator was at its limit" in describe_window(unknown, "")
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [(timedelta(0), "just now"), (timedelta(hours=3), "3.0 hours ago"), (timedelta(days=2), "2.0 days ago")],
+)
+def test_a_ceiling_is_told_with_its_age(age: timedelta, words: str) -> None:
+    row = Ceiling(
+        protocol="grpc", rps=8600, processes=2, request_bytes=3176, answer_bytes=40,
+        measured_at=(datetime.now(UTC) - age).isoformat(timespec="seconds"), conditions="here",
+    )  # fmt: skip
+    assert describe_ceiling(row) == (
+        f"the load generator can send 8,600 requests/s over gRPC, with 2 processes (3.18 kB each; measured {words})"
+    )
+
+
+def test_a_window_in_which_the_server_was_started_again_says_so() -> None:
+    words = describe_window(WINDOW.model_copy(update={"server": None}), "")
+    assert words.endswith("the server was started again meanwhile, so what it counted is lost")

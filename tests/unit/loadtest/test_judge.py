@@ -9,7 +9,7 @@ import pytest
 
 from client.counters import ModelStatistics
 from core.intervals import wilson
-from core.load_results import LoadWindow
+from core.load_results import QUANTILES, LoadWindow
 from core.samples import SamplePack, SamplePackInfo
 from core.scenario import ClosedLoop, OpenLoop
 from core.tensors import TensorSpec
@@ -73,6 +73,28 @@ def test_a_windows_row_counts_all_requests_and_judges_the_good_ones() -> None:
     assert (row.p95_ms, row.p99_ms) == (pytest.approx(290), pytest.approx(298))
     assert row.accuracy == pytest.approx(2 / 3)  # sample 3 is labelled 1 and answered 0
     assert row.generator_cores == pytest.approx(0.2)
+
+
+def test_a_server_that_was_started_again_in_between_has_counted_nothing_that_can_be_told() -> None:
+    after = ModelStatistics(requests=1, failures=0, inferences=1, executions=1, queue_ns=1, compute_ns=1)
+    assert judged(record(EXCHANGES, PACK), after - COUNTED).server is None
+    assert judged(record(EXCHANGES, PACK), after).server is not None
+
+
+def test_the_quantiles_are_those_of_the_good_answers() -> None:
+    row = judged(record(EXCHANGES, PACK))
+    assert dict(zip(QUANTILES, row.quantiles_ms, strict=True))[0.5] == row.p50_ms == pytest.approx(200)
+    assert (row.quantiles_ms[0], dict(zip(QUANTILES, row.quantiles_ms, strict=True))[0.99]) == (
+        pytest.approx(100), pytest.approx(row.p99_ms),
+    )  # fmt: skip
+    assert judged(record([sent(0, 1.0, 5.0)], PACK)).quantiles_ms == ()
+
+
+def test_the_share_of_the_generators_ceiling_counts_what_went_to_all_variants() -> None:
+    recorded = record(EXCHANGES, PACK)
+    around = Around(COUNTED, Usage(), 0.1, sent=10, ceiling_rps=40.0)
+    assert judge_window(STEP, TARGET, "http", recorded, around).generator_share == pytest.approx(10 / 0.5 / 40)
+    assert judged(recorded).generator_share is None
 
 
 def test_percentiles_come_from_raw_latencies_not_from_buckets() -> None:

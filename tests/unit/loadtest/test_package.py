@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import loadtest
+from loadtest import LoadEvent
 
 # Locust patches the process that imports it; the others are not needed to start another process.
 HEAVY = ("locust", "gevent", "geventhttpclient", "tritonclient", "grpc", "torch")
@@ -25,5 +26,7 @@ def test_every_public_name_is_there() -> None:
 def test_a_plan_that_cannot_be_read_is_one_sentence_and_exit_code_8(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "loadtest", str(tmp_path / "no.json"), "--out", str(tmp_path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert (result.returncode, result.stdout) == (8, "")
-    assert result.stderr == f"the plan {tmp_path / 'no.json'} cannot be read: No such file or directory\n"
+    assert (result.returncode, result.stderr) == (8, "")
+    event = LoadEvent.model_validate_json(result.stdout)
+    words = f"the plan {tmp_path / 'no.json'} cannot be read: No such file or directory"
+    assert (event.kind, event.message) == ("failed", words)

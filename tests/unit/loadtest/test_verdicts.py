@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.load_results import Ceiling, Contrast, LoadWindow
+from core.load_results import Contrast, LoadWindow
 from loadtest.verdicts import contrasts, decide
 from tests.unit.loadtest.test_events import WINDOW
 
@@ -29,9 +29,9 @@ def noisy(rate: float, seed: int, passes: int = 20) -> list[float]:
     return list(rate * drift * np.random.default_rng(seed).normal(1, 0.02, passes))
 
 
-def judged(rows: list[LoadWindow], ceilings: tuple[Ceiling, ...] = ()) -> dict[str, Contrast]:
+def judged(rows: list[LoadWindow]) -> dict[str, Contrast]:
     """The contrasts by figure."""
-    return {row.figure: row for row in contrasts(rows, "base", ceilings)}
+    return {row.figure: row for row in contrasts(rows, "base")}
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_passes_are_matched_by_their_number() -> None:
     [
         ({"failures": 1}, "20 requests failed"),
         ({"warm": False}, "still getting faster"),
-        ({"requests": 5000}, r"the load generator was at 83% of what it can send, above 70%"),
+        ({"generator_share": 0.83}, "the load generator was at 83% of what it can send, above 70%"),
     ],
 )
 def test_what_cannot_be_trusted_gets_no_verdict_but_the_reason(changes: dict[str, object], reason: str) -> None:
     rows = windows("base", noisy(500, 1)) + windows("x", noisy(900, 2), **changes)
-    for row in judged(rows, (Ceiling(protocol="http", rps=6000),)).values():
+    for row in judged(rows).values():
         assert row.verdict == "none"
-        assert row.reason.find(reason.removeprefix("r")) >= 0
+        assert reason in row.reason
         assert row.ratio is not None
 
 
@@ -86,7 +86,7 @@ def test_loads_are_compared_each_with_its_own_and_an_open_loop_not_by_throughput
     opened = {"offered_rps": 100.0, "users": 64}
     rows = windows("base", noisy(500, 1)) + windows("x", noisy(500, 2))
     rows += windows("base", noisy(500, 3), **opened) + windows("x", noisy(300, 4), **opened)
-    found = {(row.users, row.figure): row.verdict for row in contrasts(rows, "base", ())}
+    found = {(row.users, row.figure): row.verdict for row in contrasts(rows, "base")}
     assert found == {
         (4, "throughput"): "no significant difference", (4, "p50"): "no significant difference",
         (4, "p99"): "no significant difference", (64, "p50"): "slower", (64, "p99"): "slower",
@@ -94,4 +94,4 @@ def test_loads_are_compared_each_with_its_own_and_an_open_loop_not_by_throughput
 
 
 def test_without_the_baseline_there_is_nothing_to_compare() -> None:
-    assert contrasts(windows("x", noisy(500, 1)), "base", ()) == ()
+    assert contrasts(windows("x", noisy(500, 1)), "base") == ()

@@ -58,6 +58,17 @@ def test_a_change_of_speed_is_found_and_has_its_sign() -> None:
     assert same["throughput"].ci95[0] < 0 < same["throughput"].ci95[1]
 
 
+def test_beyond_the_generators_ceiling_nothing_is_judged() -> None:
+    near = report([rate * 0.7 for rate in noisy(500, 2)])
+    near = near.model_copy(
+        update={"windows": tuple(w.model_copy(update={"generator_share": 0.75}) for w in near.windows)}
+    )
+    row = changed(near)["p99"]
+    assert (row.judgement, row.ci95) == ("none", None)
+    assert row.reason == "the load generator was at 75% of what it can send, above 70%"
+    assert outcomes(near, "p99=+5%") == ["undecided"]
+
+
 def test_accuracy_is_compared_sample_by_sample() -> None:
     worse = {("x", "http"): {n: score * (n % 100 != 5) for n, score in SCORES["x", "http"].items()}}
     row = changed(BEFORE, (SCORES, worse))["accuracy"]

@@ -8,7 +8,8 @@ from html import unescape
 import pytest
 
 from core.comparison import Summary
-from core.load_results import LoadReport
+from core.load_results import Ceiling, LoadReport
+from core.machine import now
 from core.results import Gate, ModelBuild
 from tests.support.report_data import report_data
 from trident.report import CELLS, render
@@ -22,7 +23,8 @@ BEST = 6  # openvino_int8's place among the rows
 
 def _cells(html: str) -> dict[str, tuple[str, list[str]]]:
     """Variant -> the row's class, and its cells."""
-    rows = re.findall(r"""<tr( class="off")?><th scope="row">\d (\S+?)(?: \(dominated\))?</th>(.*?)</tr>""", html)
+    table = html.partition("What the server did")[0]
+    rows = re.findall(r"""<tr( class="off")?><th scope="row">\d (\S+?)(?: \(dominated\))?</th>(.*?)</tr>""", table)
     return {name: (kind, re.findall("<td>(.*?)</td>", cells)) for kind, name, cells in rows}
 
 
@@ -43,7 +45,8 @@ def test_the_table_holds_each_figure_under_its_name() -> None:
     assert cells == {
         "Status": "published", "Accuracy": "93.60%", "Served accuracy": "93.55%", "Time (ms)": "0.179",
         "p50 (ms)": "1.55", "p95 (ms)": "2.33", "p99 (ms)": "3.10", "Throughput (1/s)": "3,420 (2.83x, 16 users)",
-        "gRPC (1/s)": "5,130", "Size (MB)": "0.38", "Memory (MB)": "93.80", "Speed-up": "14.00 (13.30 to 14.70)",
+        "gRPC (1/s)": "5,130", "Cost of a million": "0.0292",
+        "Size (MB)": "0.38", "Memory (MB)": "93.80", "Speed-up": "14.00 (13.30 to 14.70)",
         "Compression": "3.13", "Retention": "100.05%", "Weights": "0.295 M", "Sparsity": "0.00%", "FLOPs": "62 M",
         "SQNR (dB)": "33.0",
     }  # fmt: skip
@@ -185,3 +188,23 @@ def test_trained_variants_are_not_explained_by_calibration() -> None:
     assert "NNCF" not in why("openvino_int8_qat")
     assert "NNCF" in why("pruned_openvino_int8")
     assert "without fine-tuning" in why("pruned_openvino_int8")
+
+
+def test_where_the_generator_was_the_limit_nothing_is_recommended() -> None:
+    build, load, _ = report_data()
+    ceiling = Ceiling(
+        protocol="http", rps=4000, request_bytes=3000, answer_bytes=40, measured_at=now(), conditions="here"
+    )  # fmt: skip
+    windows = tuple(
+        w.model_copy(update={"generator_share": w.throughput_rps / 4000}) if w.protocol == "http" else w
+        for w in load.windows
+    )
+    near = load.model_copy(update={"windows": windows, "ceilings": (ceiling,)})
+    html = unescape(render(build, near, summarize(build, near, "now")))
+    assert (
+        "No variant can be called the best: the load generator was at 86% of the 4,000 requests/s that it can send, "
+        "above 70%, and so a part of what was measured, for onnx_int8_static, openvino_int8." in html
+    )
+    assert "Serve openvino_int8" not in html
+    assert "≥ 3,420 (16 users)" in html
+    assert "can send 4,000 requests/s over HTTP (3 kB each; measured just now); 86% of it was used at most." in html

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from core.comparison import Summary
-from core.load_results import LoadReport, LoadWindow, ServedAccuracy
+from core.load_results import Ceiling, LoadReport, LoadWindow, ServedAccuracy
+from core.machine import now
 from core.results import BuildRow, Gate, GraphFacts, MetricValue, ModelBuild, Timing, Verdict
 from loadtest.scenarios import SCENARIOS
 from tests.support.report_data import MACHINE
 from trident.commands.build import build_table
-from trident.summary import caveats, left_out, summarize, summary_table
+from trident.remarks import caveats, generator_words, left_out
+from trident.summary import summarize, summary_table
 
 METRIC = MetricValue(name="top1", value=0.9, ci95=(0.88, 0.92), samples=2000)
 VERDICT = Verdict(
@@ -155,3 +157,29 @@ def test_remarks_on_what_was_served() -> None:
         "onnx_int8_dynamic over HTTP: served answers differ from in-process ones on 1.15% of samples, as is expected "
         "of dynamic INT8: neighbours in a batch change its ranges, and so its answers, slightly",
     ]
+
+
+def test_beyond_the_generators_ceiling_throughput_is_a_bound_and_compares_with_nothing() -> None:
+    windows = (
+        window("torch_fp32", "http", 4, 100, 1.0, generator_share=0.2),
+        window("onnx_int8_dynamic", "http", 4, 400, 1.0, generator_share=0.8),
+        window("onnx_int8_dynamic", "grpc", 4, 400, 1.0, generator_share=0.1),
+    )
+    ceiling = Ceiling(
+        protocol="http", rps=500, request_bytes=3000, answer_bytes=40, measured_at=now(), conditions="here"
+    )  # fmt: skip
+    report = load(windows).model_copy(update={"ceilings": (ceiling,)})
+    found = summary(report)
+    base, other = found.rows[0], found.rows[1]
+    assert (base.throughput_gain, other.throughput_rps, other.throughput_gain) == (1.0, 400, None)
+    assert (base.generator_share, other.generator_share, found.ceilings) == (0.2, 0.8, (ceiling,))
+    assert list(summary_table(found).columns[7].cells)[:2] == ["100 (1.00x)", "≥ 400"]
+    assert (
+        "over HTTP, the load generator was at 80% of the 500 requests/s that it can send, above 70%: there is no "
+        "verdict, and throughput is a lower bound, for onnx_int8_dynamic"
+    ) in caveats(found, report)
+    (used,) = generator_words(report)
+    assert used.endswith("; 80% of it was used at most.")
+    assert "The load generator can send 500 requests/s over HTTP (3 kB each; measured just now)" in used
+    limited = windows[0].model_copy(update={"generator_share": 0.9})
+    assert summary(load((limited, windows[1]))).rows[1].throughput_gain is None  # nor with a baseline that was limited
