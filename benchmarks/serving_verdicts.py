@@ -121,7 +121,8 @@ def frozen_claims(server: Server, pack: Path, folder: Path) -> tuple[tuple[Claim
     passes = 3
 
     def begin(event: LoadEvent) -> None:
-        if event.kind != "note" and event.done < event.total:  # less than half a second of warm-up follows, and then the window
+        # Less than half a second of warm-up follows, and then the window.
+        if event.kind != "note" and event.done < event.total:
             threading.Timer(2.0, freeze).start()
 
     plan = LoadPlan(
