@@ -74,7 +74,7 @@ def verdict_claims(server: Server, pack: Path, folder: Path) -> tuple[tuple[Clai
         plan = LoadPlan(
             model="deep", url=server.http_url, pack=pack, accuracy_s=1, seed=number,
             targets=tuple(Target(variant=name, triton_name=f"{name}_onnx_fp32") for name in ("deep", "twin", "slow")),
-            scenario=Scenario(name="ab", load=ClosedLoop(users=(4,), seconds=1.0), passes=BLOCKS),
+            scenario=Scenario(name="ab", load=ClosedLoop(users=(4,), seconds=0.8), passes=BLOCKS),
         )  # fmt: skip
         run = run_plan(plan, folder / f"run{number}", lambda _event: None).windows
         verdicts += contrasts(run, "deep")
@@ -121,7 +121,8 @@ def frozen_claims(server: Server, pack: Path, folder: Path) -> tuple[tuple[Claim
     passes = 3
 
     def begin(event: LoadEvent) -> None:
-        if event.done < event.total:  # less than half a second of warm-up follows, and then the window
+        # Less than half a second of warm-up follows, and then the window.
+        if event.kind != "note" and event.done < event.total:
             threading.Timer(2.0, freeze).start()
 
     plan = LoadPlan(

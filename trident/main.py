@@ -141,7 +141,9 @@ def _build(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--staging", type=Path, help="where new models are staged; default: beside the repository")
     parser.add_argument("--retire", action="store_true", help="remove the published version of a variant now rejected")
     parser.add_argument("--prune", action="store_true", help="remove published variants that are no longer in the spec")
-    parser.add_argument("--retime", action="store_true", help="measure time and speed-up again of what is unchanged")
+    parser.add_argument(
+        "--retime", action="store_true", help="measure times again of what is unchanged, and plan by them"
+    )
 
 
 def _optimize(parser: argparse.ArgumentParser) -> None:
