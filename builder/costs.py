@@ -20,8 +20,8 @@ from core.machine import cores, memory_bytes
 from core.results import CallTime, Costs
 from core.tensors import Arrays
 
-ROUNDS, MOST_ROUNDS, BLOCK_S, LONGEST_CALL_MS, MOST_S = 4, 12, 0.012, 800.0, 4.0
-CROWD_ROUNDS, CROWD_S, CROWD_CALL_MS, MOST_COPIES = 5, 0.06, 2.0, 8
+ROUNDS, MOST_ROUNDS, BLOCK_S, LONGEST_CALL_MS, MOST_S = 3, 8, 0.01, 800.0, 4.0
+CROWD_ROUNDS, CROWD_S, CROWD_CALL_MS, MOST_COPIES = 3, 0.05, 2.0, 8
 # Resident memory of a server's process with nothing but the runtime in it (measured: Triton's Python stub).
 RUNTIME_BYTES: Final[dict[Format, int]] = {"torchscript": 240 << 20, "onnx": 70 << 20, "openvino": 97 << 20}
 

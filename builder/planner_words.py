@@ -39,7 +39,8 @@ def _way(split: Split) -> str:
 
 
 def _expected(split: Split) -> str:
-    return f"{split.rate:.3g} samples/s in full batches, {split.lone_ms:.3g} ms for a lone request"
+    rate = f"{split.rate:.0f}" if split.rate >= 100 else f"{split.rate:.3g}"
+    return f"{rate} samples/s in full batches, {split.lone_ms:.3g} ms for a lone request"
 
 
 def why_batch(plan: Plan, facts: Facts, batch: Batch, proven: str) -> str:

@@ -48,6 +48,11 @@ def judge(model: Model, release: Release) -> Judgement | None:
             return _torchscript(model)
         case "tensorrt":
             return Judgement(model.name, file.path, "unknown", _tensorrt(file.made_by, release))
+        case "python":
+            reason = (
+                "Python source; the packages that it imports must be in the server's Python, which is not looked at"
+            )
+            return Judgement(model.name, file.path, "unknown", reason)
         case _:
             return Judgement(model.name, file.path, "unknown", f"nothing is known of {file.form} under {model.backend}")
 

@@ -41,17 +41,20 @@ def instances(model: Model, context: Context) -> Iterator[Line]:
     for group in groups:
         kind, count = pb.ModelInstanceGroup.Kind.Name(group.kind).removeprefix("KIND_"), group.count or 1
         meaning = f"{count} batch{'es' * (count > 1)} can be computed at a time"
+        more = "more of them raise throughput until the cores are busy"
         if group.kind == pb.ModelInstanceGroup.KIND_CPU and model.backend in THREADS and model.config is not None:
             text = model.config.parameter(THREADS[model.backend])
             each = int(text) if text.isdecimal() and int(text) else context.cores
             total = count * each
-            fits = "fits" if total <= context.cores else "is more than"
-            meaning += f", with {each} thread{'s' * (each > 1)} each; {total} in all {fits} {context.cores} cores"
+            meaning += f", with {each} thread{'s' * (each > 1)} each; {total} in all "
+            if total > context.cores:
+                meaning += f"is more than {context.cores} cores"
+                more = "they take the cores from each other, and fewer are quicker"
+            else:
+                meaning += f"fits {context.cores} cores"
         elif group.gpus:
             meaning += f", on each of the GPUs {list(group.gpus)}"
-        yield Line(
-            "instance_group", f"{count} x {kind}", f"{meaning}; more of them raise throughput until the cores are busy"
-        )
+        yield Line("instance_group", f"{count} x {kind}", f"{meaning}; {more}")
 
 
 def batcher(model: Model, _context: Context) -> Iterator[Line]:

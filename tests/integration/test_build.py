@@ -22,6 +22,7 @@ from builder.repository import Repository
 from builder.spec import DEFAULT_VARIANTS
 from builder.worker import Workshop
 from core.errors import InputError
+from core.machine import cores
 from core.results import BuildReport, Passport
 from core.samples import read_pack
 from tests.support.tiny import forward, onnx_model, onnx_spec, torch_spec
@@ -97,6 +98,15 @@ def test_config_reads_back_bounded_warmed_and_commented(built: tuple[Path, Path,
         assert [warmup.batch_size for warmup in config.model_warmup] == [1, 8]
         assert config.parameters["trident.variant"].string_value == variant
         assert "# the spec's batch.max" in text
+        assert "expected by times measured in process" in text
+        instances, threads = config.instance_group[0].count, _threads(config)
+        assert instances * threads <= cores()
+
+
+def _threads(config: model_config_pb2.ModelConfig) -> int:
+    names = {"intra_op_thread_count", "INTRA_OP_THREAD_COUNT", "INFERENCE_NUM_THREADS"}
+    (name,) = names & set(config.parameters)
+    return int(config.parameters[name].string_value)
 
 
 def test_unchanged_rebuild_touches_nothing(built: tuple[Path, Path, BuildReport]) -> None:
@@ -110,12 +120,20 @@ def test_unchanged_rebuild_touches_nothing(built: tuple[Path, Path, BuildReport]
     assert [row.accuracy for row in again.models[0].rows] == [row.accuracy for row in report.models[0].rows]
 
 
-def test_retime_measures_again_and_touches_nothing_published(built: tuple[Path, Path, BuildReport]) -> None:
+def _versions(folder: Path) -> dict[str, tuple[int, int]]:
+    return {path: about for path, about in _snapshot(folder).items() if Path(path).name != "config.pbtxt"}
+
+
+def test_retime_measures_and_plans_again_and_touches_no_version(built: tuple[Path, Path, BuildReport]) -> None:
     folder, spec, report = built
-    before = _snapshot(folder / "repository")
+    before = _versions(folder / "repository")
     options = dataclasses.replace(_options(folder), retime=True)
     again = build([spec], options, Listener())
-    assert _snapshot(folder / "repository") == before
+    assert _versions(folder / "repository") == before
+    assert [row.costs for row in again.models[0].rows] != [row.costs for row in report.models[0].rows]
+    planned = _snapshot(folder / "repository")
+    build([spec], _options(folder), Listener())
+    assert _snapshot(folder / "repository") == planned  # and the plan is that of the measurements that were kept
     assert [row.timing for row in again.models[0].rows] != [row.timing for row in report.models[0].rows]
     unchanged = build([spec], _options(folder), Listener())
     assert [row.timing for row in unchanged.models[0].rows] == [row.timing for row in again.models[0].rows]

@@ -1,4 +1,5 @@
 import io
+import os
 import subprocess
 import sys
 import zipfile
@@ -8,10 +9,11 @@ import numpy as np
 import onnx
 import pytest
 
+from core import machine
 from core.datatypes import DATA_TYPES, from_triton
 from core.errors import InputError
 from core.files import sha256_file, sha256_parts, write_atomically
-from core.machine import cores, describe
+from core.machine import cores, describe, memory_bytes, numa_nodes
 from core.samples import SamplePackInfo, pack_bytes, read_arrays, read_pack, write_pack
 from core.tensors import TensorSpec
 from core.transforms import PREPROCESS, apply_to_array, decode_image, parse_preprocess
@@ -173,3 +175,20 @@ def test_transforms_from_image_file_to_tensor(tmp_path: Path) -> None:
         decode_image(steps[0], tmp_path / "no.png")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"trident\.preprocess"):
         parse_preprocess('{"x": [{"op": "blur"}]}')
+
+
+def test_a_control_group_bounds_cores_and_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {"cpu.max": ["max 100000", "150000 100000"], "memory.max": ["max\n", "1073741824\n"]}
+    monkeypatch.setattr(machine, "_cgroup_files", lambda name: files[name])
+    assert cores() == 1
+    assert memory_bytes() == 1 << 30
+    files["memory.max"] = ["max\n"]
+    assert memory_bytes() == describe().memory_bytes
+
+
+def test_cpu_lists_and_nodes(tmp_path: Path) -> None:
+    (tmp_path / "cpulist").write_text("0-2,8\n")
+    assert machine._cpus(tmp_path / "cpulist") == {0, 1, 2, 8}
+    (tmp_path / "cpulist").write_text("\n")  # a node of memory alone
+    assert machine._cpus(tmp_path / "cpulist") == set()
+    assert 1 <= numa_nodes() <= len(os.sched_getaffinity(0))

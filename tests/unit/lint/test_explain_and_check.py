@@ -49,7 +49,7 @@ def test_every_field_has_words() -> None:
             "beyond 5 ms in the queue a request is put last",
         ),
         ("# A", "# A", "1 thread each; 1 in all fits 2 cores"),
-        ("count: 1", "count: 4", "4 in all is more than 2 cores"),
+        ("count: 1", "count: 4", "4 in all is more than 2 cores; they take the cores from each other"),
         ("instance_group [ { kind: KIND_CPU count: 1 } ]", "", "two, each with a thread for every core"),
         ("# A", "# A", "input|x|a client sends FP32 [N, 4], 16 bytes a sample"),
         ("# A", "# A", "|takes x|FP32 [any, 4]"),

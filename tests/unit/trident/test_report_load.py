@@ -175,3 +175,10 @@ def test_ticks_of_logarithms_and_ratios() -> None:
     assert log_ticks(0.5, 2000) == [1, 10, 100, 1000]
     assert 1.0 in ratio_ticks(0.95, 1.05)
     assert len(ratio_ticks(0.04, 40)) <= 9
+
+
+def test_verdicts_stand_in_the_order_of_the_variants() -> None:
+    _, load, _ = report_data()
+    mixed = load.model_copy(update={"contrasts": load.contrasts[::-1]})
+    figure = figures(mixed)["Beside torch_fp32: p99"]
+    assert re.findall(r">(\d)  \w+: \w+<", figure.chart) == ["2", "3", "4", "5", "6", "7", "8"]
