@@ -12,10 +12,10 @@ from benchmarks.in_process import points, write_spec
 from core.comparison import Claim
 from core.machine import cores
 from core.optimize_results import OptimizeReport
+from trident.commands.optimize import NOTHING_FOUND
 
 WISHES: Final = ("--max-size", "0.5MB", "--max-latency", "1ms", "--max-drop", "1pt", "--budget", "25min")
 ABSURD: Final = ("--max-size", "1kB", "--max-latency", "0.001ms", "--max-drop", "0.1pt", "--budget", "1min")
-NOTHING_FOUND: Final = 10  # the exit code of `trident optimize`
 
 
 def optimized(folder: Path) -> tuple[Claim, ...]:
@@ -26,12 +26,16 @@ def optimized(folder: Path) -> tuple[Claim, ...]:
     _, absurd = _search(path, ABSURD, folder, "none")
     left = len(list((folder / "none").iterdir())) if (folder / "none").exists() else 0
     found = ", ".join(report.chosen) or "nothing"
-    words = f"minutes of trident optimize {' '.join(WISHES)} on {cores()} cores, which found {found}"
+    words = (
+        f"minutes of trident optimize {' '.join(WISHES)} on {cores()} core{'s' * (cores() != 1)}, which found {found}"
+    )
     return (
         counted("optimize_minutes", minutes, words, 30.0, "lower"),
         counted("optimize_found", len(report.chosen), "variants that keep to all targets", 1, "higher"),
         *_quickest(report),
-        counted("optimize_absurd", left, f"published for {' '.join(ABSURD)}: {' '.join(absurd.answer)}", 0, "lower"),
+        counted(
+            "optimize_absurd", left, f"variants published for {' '.join(ABSURD)}: {' '.join(absurd.answer)}", 0, "lower"
+        ),
     )
 
 

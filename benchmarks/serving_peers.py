@@ -15,7 +15,7 @@ from core.load_results import LoadWindow
 from core.machine import cores
 
 USERS: Final = (4, 32)
-SECONDS, ROUNDS = 0.5, 12  # short, so that what the machine does meanwhile meets both sides of a ratio
+SECONDS, ROUNDS = 0.5, 10  # short, so that what the machine does meanwhile meets both sides of a ratio
 TRY_USERS, TRY_SECONDS = 32, 0.7
 HERE: Final = Path(__file__).parent
 

@@ -111,8 +111,8 @@ class Session:
         """One window, after a short warm-up."""
         one = self._all[order.contestant]
         with turn_of(one.contestant):
-            one.run(order.users, until(WARM_UP_S, one.pack.info.count, "warm-up"))
-            recorded, cpu_s = one.run(order.users, until(order.seconds, one.pack.info.count, f"{order.number}"))
+            one.run(order.users, until(WARM_UP_S, one.pack.info.count, "warm-up").draw())
+            recorded, cpu_s = one.run(order.users, until(order.seconds, one.pack.info.count, f"{order.number}").draw())
         p50, p95, p99 = percentiles(latency_ms := recorded.sent_ms[recorded.good], (50, 95, 99))
         return LoadWindow(
             variant=order.contestant, triton_name=one.contestant.model, protocol=one.user.protocol, users=order.users,

@@ -46,7 +46,7 @@ def false_alarms(blocks: Sequence[tuple[LoadWindow, LoadWindow]], figure: Figure
         pairs = [blocks[row][:: -1 if swap else 1] for row, swap in zip(rows, swapped, strict=True)]
         mine = [slowed(pair[0], slower, number) for number, pair in enumerate(pairs)]
         base = [pair[1].model_copy(update={"pass_number": number}) for number, pair in enumerate(pairs)]
-        verdict = contrast(mine, base, figure, ()).verdict
+        verdict = contrast(mine, base, figure).verdict
         found += verdict == "slower" if slower > 1 else verdict not in ("no significant difference", "none")
     return 100 * found / RESAMPLINGS
 
@@ -74,10 +74,10 @@ def verdict_claims(server: Server, pack: Path, folder: Path) -> tuple[tuple[Clai
         plan = LoadPlan(
             model="deep", url=server.http_url, pack=pack, accuracy_s=1, seed=number,
             targets=tuple(Target(variant=name, triton_name=f"{name}_onnx_fp32") for name in ("deep", "twin", "slow")),
-            scenario=Scenario(name="ab", load=ClosedLoop(users=(4,), seconds=1.0), passes=BLOCKS),
+            scenario=Scenario(name="ab", load=ClosedLoop(users=(4,), seconds=0.8), passes=BLOCKS),
         )  # fmt: skip
         run = run_plan(plan, folder / f"run{number}", lambda _event: None).windows
-        verdicts += contrasts(run, "deep", ())
+        verdicts += contrasts(run, "deep")
         windows += [w.model_copy(update={"pass_number": w.pass_number + number * BLOCKS}) for w in run]
     blocks = list(pairs_of(windows, "deep", "twin"))
     few = f"of {RESAMPLINGS} resamplings of {len(blocks)} recorded blocks, {BLOCKS} at a time"
@@ -121,7 +121,8 @@ def frozen_claims(server: Server, pack: Path, folder: Path) -> tuple[tuple[Claim
     passes = 3
 
     def begin(event: LoadEvent) -> None:
-        if event.done < event.total:  # less than half a second of warm-up follows, and then the window
+        # Less than half a second of warm-up follows, and then the window.
+        if event.kind != "note" and event.done < event.total:
             threading.Timer(2.0, freeze).start()
 
     plan = LoadPlan(

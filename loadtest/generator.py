@@ -21,7 +21,7 @@ from loadtest.user import InferUser
 from loadtest.wire import open_wire, scheme
 
 CEILING_USERS: Final = 16  # enough that it is never idle; with many more it does not become quicker
-CEILING_PARTS_S: Final = (0.3, 1.0)  # the last one counts
+CEILING_PARTS_S: Final = (0.3, 0.5, 0.5, 0.5)  # the best counts: what else runs on the machine can only make it less
 
 
 @dataclass(frozen=True)
@@ -80,13 +80,16 @@ def measure_ceiling(protocol: Protocol, requests: tuple[bytes, ...], answer_byte
                 raise GeneratorError(
                     "the null server, on which the load generator's ceiling is measured, did not start"
                 )
+            rates_rps = []
             for seconds in CEILING_PARTS_S:
                 order = until(seconds, len(alike), "ceiling").draw()
                 job = Job(("null",), protocol, alike, answer_bytes, order, timeout_s=5.0)
                 load = generate(job, CEILING_USERS, Address(HOST, int(port)))
+                failure = next((exchange.failure for exchange in load.exchanges if exchange.failure), "")
+                if failure or not load.cpu_s:
+                    why = failure or "nothing was sent"
+                    raise GeneratorError(f"the load generator's ceiling cannot be measured: {why}")
+                rates_rps.append(len(load.exchanges) / load.cpu_s)
         finally:
             process.terminate()
-    failure = next((exchange.failure for exchange in load.exchanges if exchange.failure), "")
-    if failure or not load.cpu_s:
-        raise GeneratorError(f"the load generator's ceiling cannot be measured: {failure or 'nothing was sent'}")
-    return len(load.exchanges) / load.cpu_s
+    return max(rates_rps)

@@ -84,8 +84,9 @@ def main() -> int:
     parser.add_argument("--master-host", required=True)
     parser.add_argument("--master-port", type=int, required=True)
     parser.add_argument("--pack", type=Path, required=True, help="folder of the sample pack")
+    parser.add_argument("--parent", type=int, default=os.getppid(), metavar="PID", help="ends when that has gone")
     options = parser.parse_args()
-    gevent.spawn(_watch_parent, os.getppid())
+    gevent.spawn(_watch_parent, options.parent)
     try:
         Worker(options.master_host, options.master_port, options.pack).work()
     except TridentError as error:

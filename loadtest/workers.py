@@ -7,6 +7,7 @@ a single process would.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -54,6 +55,7 @@ class Workers:
         command = [
             sys.executable, "-m", "loadtest.worker", "--master-host", host,
             "--master-port", str(self._runner.server.port), "--pack", str(self._plan.pack),
+            "--parent", str(os.getpid()),
         ]  # fmt: skip
         try:
             self._children += [subprocess.Popen(command) for _ in range(self._plan.local_workers)]

@@ -94,8 +94,7 @@ def ratios(rows: list[Sureness], label: str) -> Markup:
     for place, row in enumerate(rows):
         top = TOP + place * ROW + 14.0
         name = row.name if len(row.name) <= 30 else row.name[:29] + "…"
-        parts.append(text(0, top, f"{row.index}  {name}", "over"))
-        parts.append(text(WIDTH, top, row.words, "tick over", "end"))
+        parts.append(text(0, top, f"{row.index}  {name}: {row.words}", "over"))
         px, shapes = x(math.log(row.ratio)), Markup("")
         facts = f"{row.ratio:.3f}x"
         if row.interval:
@@ -113,4 +112,4 @@ def ratio_ticks(low: float, high: float) -> list[float]:
     steps = (0.1, 0.2, 0.5, 0.8, 0.9, 1.0, 1.1, 1.25, 2.0, 5.0, 10.0, 20.0, 50.0)
     found = [value for value in steps if low <= value <= high]
     wide = math.log(high / low)
-    return [value for value in found if value == 1.0 or abs(math.log(value)) > wide / 12]
+    return [value for value in found if value == 1.0 or abs(math.log(value)) > wide / 8]

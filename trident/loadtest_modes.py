@@ -25,6 +25,7 @@ def work(options: argparse.Namespace, pack: Path) -> int:
     command = [
         sys.executable, "-m", "loadtest.worker", "--master-host", options.master_host,
         "--master-port", str(options.master_port), "--pack", str(pack),
+        "--parent", str(os.getpid()),
     ]  # fmt: skip
     while True:
         progress.print(f"waiting for the load test at {place}; Ctrl-C ends this worker", soft_wrap=True, markup=False)

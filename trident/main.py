@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from core.errors import TridentError, UsageError
-from trident.quantities import parse_bytes, parse_loss, parse_seconds
+from trident import loadtest_options
+from trident.quantities import parse_bytes, parse_count, parse_loss, parse_port, parse_seconds
 
 # Name -> one line of help. The command is `run(options)` in trident/commands/<name>.py, its options stand in _OPTIONS.
 COMMANDS: Final = {
@@ -169,11 +170,13 @@ def _optimize(parser: argparse.ArgumentParser) -> None:
 def _serve(parser: argparse.ArgumentParser) -> None:
     _repository(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to bind; default: %(default)s, this machine only")
-    parser.add_argument("--http-port", type=_port, default=8000, help="0 takes a free one; default: %(default)s")
-    parser.add_argument("--grpc-port", type=_port, default=8001, help="0 takes a free one; default: %(default)s")
-    parser.add_argument("--metrics-port", type=_port, default=8002, help="0 takes a free one; default: %(default)s")
+    parser.add_argument("--http-port", type=parse_port, default=8000, help="0 takes a free one; default: %(default)s")
+    parser.add_argument("--grpc-port", type=parse_port, default=8001, help="0 takes a free one; default: %(default)s")
     parser.add_argument(
-        "--health-port", type=_port, default=8003,
+        "--metrics-port", type=parse_port, default=8002, help="0 takes a free one; default: %(default)s"
+    )
+    parser.add_argument(
+        "--health-port", type=parse_port, default=8003,
         help="the supervisor's own pages: /readyz, /livez, /models, /metrics; 0 takes a free one; default: %(default)s",
     )  # fmt: skip
     parser.add_argument(
@@ -192,7 +195,7 @@ def _infer(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--text", action="store_true", help="FILE is no file but a text itself (several: a batch)")
     _connection(parser, timeout_s=30)
-    parser.add_argument("--top", type=_positive, default=3, metavar="N", help="labels to show; default: %(default)s")
+    parser.add_argument("--top", type=parse_count, default=3, metavar="N", help="labels to show; default: %(default)s")
     parser.add_argument("--output", type=Path, metavar="FILE.npz", help="write the outputs there as arrays")
 
 
@@ -228,55 +231,7 @@ def _loadtest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", nargs="?", help="the model's name in its spec; default: the only one that was built")
     _repository(parser)
     _artifacts(parser)
-    parser.add_argument("--url", help="a running server, host:port (HTTP); default: start the embedded one")
-    parser.add_argument(
-        "--grpc-url", help="its address for gRPC, host:port; without it, only HTTP is tested with --url"
-    )
-    parser.add_argument(
-        "--protocols", choices=("http", "grpc", "raw"), nargs="+", default=["http", "grpc"],
-        help="raw is HTTP by a user that costs less, for fast models; default: http grpc",
-    )  # fmt: skip
-    parser.add_argument("--out", type=Path, help="default: <artifacts>/<model>/loadtest")
-    parser.add_argument(
-        "--scenario", default="levels", metavar="NAME|FILE.yaml",
-        help="what is sent: levels, single, closed, ab, constant, poisson, step, ramp, capacity, soak, mixed, or your "
-        "own; default: %(default)s",
-    )  # fmt: skip
-    parser.add_argument("--users", type=_positive, nargs="+", metavar="N", help="users of a closed loop, by window")
-    parser.add_argument("--rate", type=float, metavar="RPS", help="requests a second of an open loop, at its highest")
-    parser.add_argument(
-        "--connections", type=_positive, metavar="N", help="of an open loop: requests under way at most"
-    )
-    parser.add_argument("--p99", type=float, metavar="MS", help="what a capacity search has to hold")
-    parser.add_argument("--seconds", type=float, help="length of one window, or of one probe of a search")
-    parser.add_argument("--passes", type=_positive, metavar="N", help="how often all is repeated, in another order")
-    parser.add_argument(
-        "--price", type=_price, metavar="AMOUNT", help="of this machine an hour: adds the cost of a million inferences"
-    )
-    parser.add_argument("--seed", type=int, default=1, help="of all that is drawn by chance; default: %(default)s")
-    parser.add_argument(
-        "--metrics-port",
-        type=_port,
-        metavar="PORT",
-        help="Prometheus metrics while it runs, on 127.0.0.1; 0: a free one",
-    )
-    parser.add_argument(
-        "--web", type=_port, nargs="?", const=8089, metavar="PORT",
-        help="no load test, but Locust's own page on 127.0.0.1, to try loads by hand; default: 8089",
-    )  # fmt: skip
-    many = parser.add_argument_group("several load generators, by Locust's master and workers")
-    many.add_argument("--processes", type=_positive, default=1, metavar="N", help="on this machine; default: 1")
-    many.add_argument(
-        "--expect-workers", type=int, choices=range(257), default=0, metavar="N", help="to wait for, from other hosts"
-    )
-    many.add_argument(
-        "--master-bind-host", default="127.0.0.1", metavar="HOST",
-        help="where they come to; anyone there may take part, so trust the network; default: %(default)s",
-    )  # fmt: skip
-    many.add_argument("--master-bind-port", type=_port, default=5557, metavar="PORT", help="default: %(default)s")
-    many.add_argument("--worker", action="store_true", help="be such a worker, run after run, until Ctrl-C")
-    many.add_argument("--master-host", default="127.0.0.1", metavar="HOST", help="the worker's master")
-    many.add_argument("--master-port", type=_port, default=5557, metavar="PORT", help="default: %(default)s")
+    loadtest_options.add(parser)
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
@@ -320,16 +275,16 @@ def _publish(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repository", default="model_repository", help="where to: a path, or a URL; default: %(default)s"
     )
-    parser.add_argument("--version", type=_positive, metavar="N", help="of the source; default: the one that serves")
+    parser.add_argument("--version", type=parse_count, metavar="N", help="of the source; default: the one that serves")
     parser.add_argument(
-        "--keep", type=_positive, default=2, metavar="N", help="versions that stay; default: %(default)s"
+        "--keep", type=parse_count, default=2, metavar="N", help="versions that stay; default: %(default)s"
     )
     _supervisor(parser)
 
 
 def _rollback(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="the name that the server knows, e.g. fashion_openvino_int8")
-    parser.add_argument("--to", type=_positive, metavar="N", help="default: the newest intact one before the present")
+    parser.add_argument("--to", type=parse_count, metavar="N", help="default: the newest intact one before the present")
     _repository(parser)
     _supervisor(parser)
 
@@ -356,7 +311,7 @@ def _lint(parser: argparse.ArgumentParser) -> None:
     )
     _release(parser)
     parser.add_argument(
-        "--cores", type=_positive, help="CPU cores that the server may use; default: those of this process"
+        "--cores", type=parse_count, help="CPU cores that the server may use; default: those of this process"
     )
     parser.add_argument("--fix", action="store_true", help="mend what can be mended; comments and layout stay")
     parser.add_argument(
@@ -377,7 +332,7 @@ def _explain(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a model's folder, or its name in the repository")
     _repository(parser)
     _release(parser)
-    parser.add_argument("--cores", type=_positive, help="CPU cores that the server may use; default: this process's")
+    parser.add_argument("--cores", type=parse_count, help="CPU cores that the server may use; default: this process's")
 
 
 def _release(parser: argparse.ArgumentParser) -> None:
@@ -394,30 +349,8 @@ def _tokenize(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("texts", type=Path, metavar="FILE", help="a text in each line, UTF-8")
     parser.add_argument("--out", type=Path, metavar="FILE.npz", required=True, help="input_ids, attention_mask, label")
     parser.add_argument("--labels", action="store_true", help="each line is a label (a number), a tab and the text")
-    parser.add_argument("--length", type=_positive, metavar="TOKENS", help="cut and pad to it; default: the longest")
+    parser.add_argument("--length", type=parse_count, metavar="TOKENS", help="cut and pad to it; default: the longest")
     parser.add_argument("--types", action="store_true", help="token_type_ids too, for encoders that take them")
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
-    return int(text)
-
-
-def _price(text: str) -> float:
-    try:
-        price = float(text)
-    except ValueError:
-        price = -1.0
-    if not 0 < price < 1e9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no price; give an amount above 0, such as 0.17")
-    return price
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
 
 
 _OPTIONS: Final = {

@@ -28,6 +28,31 @@ def parse_loss(text: str) -> str:
     return text
 
 
+def parse_port(text: str) -> int:
+    """A port, 0 for any that is free. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port; give 0 to 65535")
+    return int(text)
+
+
+def parse_count(text: str) -> int:
+    """A whole number above 0. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def parse_price(text: str) -> float:
+    """An amount of money above 0. Raises ArgumentTypeError."""
+    try:
+        price = float(text)
+    except ValueError:
+        price = -1.0
+    if not 0 < price < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no price; give an amount above 0, such as 0.17")
+    return price
+
+
 def _parse(text: str, units: Mapping[str, float], what: str, examples: str) -> float:
     found = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+) ?([A-Za-z]+)", text)
     if found is None or found[2] not in units:

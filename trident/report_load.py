@@ -71,6 +71,7 @@ def _verdicts(load: LoadReport, summary: Summary, index: Index, figure: str) -> 
     ]
     if not any(row.ci95 for row in rows):
         return None
+    rows.sort(key=lambda row: index[row.variant])
     drawn = [
         Sureness(
             index[row.variant], row.variant, family(row.variant), row.ratio or 1.0, row.ci95, _verdict(row),

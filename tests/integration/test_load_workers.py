@@ -127,6 +127,12 @@ def test_nothing_is_judged_without_a_worker_that_was_lost(served: Served, tmp_pa
     wait_for(lambda: not workers_of(os.getpid()), "the other worker ends")
 
 
+def listened() -> set[str]:
+    """The addresses on which this process's load test listens."""
+    tests = [child for child in psutil.Process().children() if "loadtest" in child.cmdline()]
+    return {one.laddr.ip for test in tests for one in test.net_connections() if one.status == psutil.CONN_LISTEN}
+
+
 def scrape(url: str) -> dict[tuple[str, str], float]:
     """Sample name and the first label's value -> the sample's value."""
     text = urllib.request.urlopen(url, timeout=5).read().decode()
@@ -137,15 +143,18 @@ def scrape(url: str) -> dict[tuple[str, str], float]:
 def test_prometheus_sees_the_test_while_it_runs(served: Served, tmp_path: Path) -> None:
     found: list[dict[tuple[str, str], float]] = []
     urls: list[str] = []
+    listening: set[str] = set()
 
     def ask(event: LoadEvent) -> None:
         if event.kind == "note":
             urls.append(event.message.removeprefix("metrics while it runs: "))
+            listening.update(listened())
         elif event.done < event.total:  # after the last part it goes away
             found.append(scrape(urls[0]))
 
     report = run_plan(plan_of(served, ClosedLoop(users=(2, 4), seconds=0.5), metrics_port=0), tmp_path, ask)
     assert urls[0].startswith("http://127.0.0.1:")
+    assert listening == {"127.0.0.1"}
     after_accuracy, after_first = found[0], found[1]
     ok = ("trident_loadtest_requests_total", "ok")
     assert after_accuracy[ok] >= SAMPLES

@@ -56,3 +56,30 @@ def test_the_commands_say_where_and_how() -> None:
 def test_a_protocol_without_an_address_is_refused() -> None:
     with pytest.raises(UsageError, match=r"no address was given for grpc; .*--grpc-url"):
         urls("--url", "a:1", "--protocols", "grpc")
+
+
+def test_the_commands_say_what_else_was_asked_for() -> None:
+    more = ["--price", "0.17", "--processes", "2", "--url", "a:1"]
+    options = make_parser().parse_args(["loadtest", "fashion", *more, "--expect-workers", "3"])
+    _, load = _commands(options, report_data()[0], Path("out"))
+    assert load.endswith("--seed 1 --price 0.17 --processes 2 --expect-workers 3 --out out")
+
+
+@pytest.mark.parametrize("price", ["abc", "0", "-1", "nan", "inf"])
+def test_a_price_is_an_amount(price: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main.main(["loadtest", "--price", price])
+    assert ended.value.code == 2
+    assert f"{price!r} is no price" in capsys.readouterr().err
+
+
+def test_workers_elsewhere_need_a_server_that_they_can_reach(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build, _, _ = report_data()
+    (tmp_path / "fashion").mkdir()
+    (tmp_path / "fashion" / "build.json").write_bytes(build.to_json())
+    with pytest.raises(SystemExit) as ended:
+        main.main(["loadtest", "--artifacts", str(tmp_path), "--expect-workers", "1"])
+    assert ended.value.code == 2
+    assert "workers on other hosts do not reach a server that is started here" in capsys.readouterr().err
