@@ -34,7 +34,7 @@ from server.supervisor import Server
 EXAMPLES: Final = ("fashion", "crepe", "lite0", "minilm", "wardrobe")
 COMPUTE_BOUND: Final = "minilm"  # of the examples, the one whose inference takes longest
 PLANNED, EMBEDDED, NATIVE = "planned", "embedded", "native"
-CALLERS, WINDOW_S, ROUNDS = 8, 2.0, 7
+CALLERS, WINDOW_S, ROUNDS = 8, 1.5, 13
 SPINNING: Final = """\
 import onnxruntime
 from server.backends.onnxruntime.model import TritonPythonModel as Ours

@@ -89,7 +89,8 @@ def test_sarif_has_what_code_hosts_ask_for(tmp_path: Path) -> None:
     assert text[region["charOffset"] :][: region["charLength"]].strip() == "preferred_batch_size: [ 4, 16 ]"
 
 
-def test_sarif_of_every_fault_keeps_to_the_standard(tmp_path: Path) -> None:
+def test_sarif_of_every_fault_keeps_to_the_standard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # paths below the present folder are written relative to it
     for at, fault in enumerate(FAULTS):
         repository = tmp_path / f"my models {at}"
         fault.make(repository)
