@@ -31,7 +31,8 @@ CompressionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,30
 
 class Training(SpecModel):
     """How a network is fine-tuned: on the samples of `data.training`, by their labels, as the metric reads them (shares
-    of classes by cross entropy, numbers by squared error; `mae` by its own). The learning rate rises over `warmup` and
+    of classes by cross entropy, numbers by squared error; `mae` by its own). For a metric of your own, whole numbers
+    are classes where the output has several values. The learning rate rises over `warmup` and
     falls to zero along a cosine. The epoch that scores best on the held-out samples is kept, the state before training
     among them. A killed training goes on where it was; equal settings give equal results on the same machine."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from builder.data import class_count, load_samples
+from builder.data import load_samples, value_count
 from builder.errors import DataError, StepError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All samples `[N, ...]` in the order of the network's arguments, labels `[N]` (whole numbers as int64, others as
+    """All samples `[N, ...]` in the order of the network's arguments, labels `[N]` (int64 where they name classes, else
     float32), and which rows are learned from (`used`) and which only judge (`held`)."""
 
     inputs: tuple[Tensor, ...]
@@ -64,9 +64,12 @@ def load_training(spec: ModelSpec, training: Training, labelled: bool = True, fi
     inputs = tuple(torch.from_numpy(samples.inputs[tensor.name]) for tensor in spec.inputs)
     labels = None
     if labelled:
-        whole = np.issubdtype(samples.labels.dtype, np.integer) and spec.metric.function.labels == "class"
+        values = value_count(spec)
+        # A metric of the user's own does not say whether labels name classes; beside several scores whole numbers do.
+        named = spec.metric.function.labels == "class" or (values or 1) > 1
+        whole = named and np.issubdtype(samples.labels.dtype, np.integer)
         labels = torch.from_numpy(samples.labels.astype(np.int64 if whole else np.float32))
-        classes = class_count(spec)
+        classes = values and max(2, values)  # a single score tells two classes apart
         if whole and classes and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
             raise DataError(f"{path}: labels go from {labels.min()} to {labels.max()}, but there are {classes} classes")
     return TrainingData(inputs, labels, tuple(order[held:]), tuple(order[:held]))

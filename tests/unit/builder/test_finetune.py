@@ -228,6 +228,30 @@ def test_each_kind_of_metric_has_its_loss(
     assert float(loss) == pytest.approx(expected, abs=1e-5)
 
 
+OWN = """\
+def hits(output, labels):
+    return (output.argmax(1) == labels).mean()
+"""
+
+
+def test_a_metric_of_ones_own_on_a_classifier_is_trained_by_its_classes(tmp_path: Path) -> None:
+    """Squared errors would drive all four scores towards the class's number, and the metric to a quarter."""
+    (tmp_path / "own.py").write_text(OWN)
+    own = MetricSpec(name=f"{tmp_path / 'own.py'}:hits", output="scores")
+    judged = quadrants_spec(tmp_path).model_copy(update={"metric": own})
+    network = untrained(judged)
+    task = labelled_task(judged, TRAINING.model_copy(update={"lr": 0.01}), network)
+    assert fit(network, task).metric > 0.5
+    batch = task.data.batch([0, 1])
+    scores = torch.zeros(2, 4)
+    assert float(task.loss([scores], batch)) == pytest.approx(np.log(4))
+    with pytest.raises(StepError, match=r"each label is one number, and 'scores' has 4 values a sample.*; give whole"):
+        task.loss([scores], batch._replace(labels=torch.tensor([0.5, 1.5])))
+    single = judged.outputs[0].model_copy(update={"dims": (1,)})
+    measured = load_training(judged.model_copy(update={"outputs": (single,)}), TRAINING)
+    assert measured.labels is not None and measured.labels.dtype == torch.float32  # counts, such as years
+
+
 def test_outputs_of_every_kind_are_a_list() -> None:
     one = torch.zeros(1)
     for result in (one, (one,), [one], {"scores": one}):
