@@ -20,10 +20,11 @@ from builder.finetune import Task, fit, labelled_task, standing
 from builder.losses import outputs_of, task_loss
 from builder.source import load_torch
 from builder.spec import MetricSpec, ModelSpec
-from builder.spec_compress import Training
+from builder.spec_compress import Training, WeightPruning
 from builder.spec_file import load_spec
+from builder.steps.prune_weights import PruneWeights
 from builder.training_data import Batch, load_training, varied
-from tests.support.quadrants import fresh, quadrants, quadrants_spec
+from tests.support.quadrants import fresh, made, quadrants, quadrants_spec
 
 ROOT = Path(__file__).parents[3]
 TRAINING = Training(epochs=4, lr=3e-3, batch=50)
@@ -151,6 +152,31 @@ def test_masks_are_kept_through_training(spec: ModelSpec) -> None:
     fit(network, replace(labelled_task(spec, TRAINING, network), keep_from=4))
     assert (network.head.weight[:, ::2] == 0).all()
     assert (network.head.weight[:, 1::2] != before["head.weight"][:, 1::2]).all()
+
+
+def test_a_metric_is_shown_with_its_sign(spec: ModelSpec, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def below(output, labels):\n    return -0.25\n")
+    for higher in (True, False):
+        metric = MetricSpec(name=f"{tmp_path / 'own.py'}:below", output="scores", higher_is_better=higher)
+        judged = spec.model_copy(update={"metric": metric})
+        network = untrained(judged)
+        fit(network, labelled_task(judged, Training(epochs=1), network))
+        assert capsys.readouterr().out.count(", below -0.25 on 60 held-out samples") == 2
+
+
+@pytest.mark.parametrize(("epochs", "batch"), [(1, 600), (2, 600), (2, 50), (3, 200), (4, 100)])
+def test_a_gradual_schedule_is_complete_in_whatever_epoch_is_kept(
+    spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, batch: int
+) -> None:
+    """The earlier the epoch the better it is said to be, so that the earliest that may be kept is."""
+    said = iter(range(99))
+    monkeypatch.setattr(finetune, "standing", lambda *_: finetune.Standing(-float(next(said)), 0.0))
+    training = {"epochs": epochs, "batch": batch}
+    settings = {"step": "prune_weights", "share": 0.8, "gradual": True, "train": training}
+    artifact = made(spec, tmp_path, PruneWeights(WeightPruning.model_validate(settings)))
+    kernels = [value for value in load_torch(spec, artifact.path).parameters() if value.dim() > 1]
+    zeros = sum(int((value == 0).sum()) for value in kernels)
+    assert zeros == round(0.8 * sum(value.numel() for value in kernels))
 
 
 def test_a_frozen_network_keeps_its_statistics(spec: ModelSpec) -> None:
