@@ -11,9 +11,9 @@ from builder.candidates import Compression
 from builder.recipes import TECHNIQUES, Recipe
 from builder.source import source_artifact
 from builder.spec import ModelSpec
-from builder.spec_compress import Training
+from builder.spec_compress import FEWEST, Training
 from builder.step import run_recipe
-from builder.training_data import FEWEST, load_training
+from builder.training_data import load_training
 from builder.worker import Built, Workplace
 from core.machine import cores
 from core.optimize_results import Figures

@@ -16,6 +16,7 @@ from builder.spec_base import Loss, Positive, SpecModel
 from builder.spec_distill import AnswerKind, Factory, Teacher
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+FEWEST = 10  # samples to train on
 TAKEN = ("torch", "onnx", "openvino", "pruned", "imported")  # what other variants' ids begin with
 
 
@@ -45,8 +46,10 @@ class Training(SpecModel):
     patience: Annotated[
         Positive | None, Field(description="stop after so many epochs without a better one; unset: never")
     ] = None
-    held_out: Annotated[float, Field(gt=0, le=0.5, description="share of the samples that only judges")] = 0.1
-    samples: Annotated[Positive | None, Field(description="use at most so many, chosen by `seed`; unset: all")] = None
+    held_out: Annotated[float, Field(gt=0, le=0.5, description="share of the samples that only judges, always the same ones")] = 0.1
+    samples: Annotated[
+        Annotated[int, Field(ge=FEWEST)] | None, Field(description="use at most so many, chosen by `seed`; unset: all")
+    ] = None
     smoothing: Annotated[float, Field(ge=0, lt=1, description="of labels: the share that all classes get alike")] = 0.0
     mirror: Annotated[bool, Field(description="turn half of the images `[C, H, W]` left to right")] = False
     shift: Annotated[int, Field(ge=0, description="move images by up to so many pixels, filling with zeros")] = 0
@@ -55,7 +58,7 @@ class Training(SpecModel):
         bool, Field(description="compute in bfloat16 where it is safe; pays on GPUs and CPUs with AMX or AVX512_BF16")
     ] = False
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: a GPU if there is one")] = "auto"
-    seed: Annotated[int, Field(description="decides on order, held-out samples and augmentation")] = 0
+    seed: Annotated[int, Field(description="decides on order, augmentation, and which `samples`")] = 0
 
     @property
     def varies(self) -> bool:

@@ -179,6 +179,17 @@ def test_a_gradual_schedule_is_complete_in_whatever_epoch_is_kept(
     assert zeros == round(0.8 * sum(value.numel() for value in kernels))
 
 
+def test_no_training_learns_from_what_another_one_judges_by(spec: ModelSpec) -> None:
+    """Whatever seeds and numbers of samples the techniques of a compression have."""
+    trainings = [Training(seed=seed, samples=samples) for seed in (0, 1) for samples in (None, 50, 599)]
+    found = [load_training(spec, training) for training in trainings]
+    for one in found:
+        assert len({*one.used, *one.held}) == len(one.used) + len(one.held)
+        assert all(not set(one.held) & set(other.used) for other in found)
+    assert [(len(one.used), len(one.held)) for one in found[:3]] == [(540, 60), (45, 5), (540, 59)]
+    assert set(found[1].used) != set(found[4].used)  # chosen by the seed
+
+
 def test_a_frozen_network_keeps_its_statistics(spec: ModelSpec) -> None:
     means = []
     for frozen in (True, False):

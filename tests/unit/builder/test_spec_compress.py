@@ -30,6 +30,10 @@ COMPRESSIONS = {
         f"small: [{PRUNE[:-1]}, train: {{epoch: 3}}}}]",
         r"compress.small\[0\].train.epoch: unknown field; did you mean 'epochs'\?$",
     ),
+    "too few samples": (
+        "small: [{step: finetune, samples: 1}]",
+        r"small\[0\].samples: Input should be greater than or equal to 10$",
+    ),
     "all of it": ("small: [{step: prune_weights, share: 1.0}]", r"small\[0\].share: .* less than 1 \(it is 1.0\)$"),
     "loss without unit": (
         f"small: [{PRUNE[:-1]}, threshold: '1'}}]",
