@@ -7,6 +7,7 @@ says what each does and when it pays.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -298,4 +299,27 @@ def _student_first(techniques: tuple[AnyTechnique, ...]) -> tuple[AnyTechnique, 
     return techniques
 
 
-Techniques = Annotated[tuple[AnyTechnique, ...], Field(min_length=1), AfterValidator(_student_first)]
+def _nothing_undone(techniques: tuple[AnyTechnique, ...]) -> tuple[AnyTechnique, ...]:
+    for earlier, later in itertools.combinations(techniques, 2):
+        sparse = isinstance(earlier, WeightPruning | LotteryTicket)
+        if isinstance(later, LayerFactoring) and sparse:
+            raise ValueError(
+                f"low_rank would fill the zeros that {earlier.step} makes; put low_rank before {earlier.step}"
+            )
+        if not isinstance(later, LotteryTicket):
+            continue
+        # With `early`, what was trained before still decides which weights go.
+        if sparse or (isinstance(earlier, FineTuning | Distillation) and not later.early):
+            raise ValueError(
+                f"lottery_ticket takes all weights back to {'early' if later.early else 'fresh'} ones, so that "
+                f"{earlier.step} before it would be for nothing; put it after lottery_ticket, or leave it out"
+            )
+    return techniques
+
+
+Techniques = Annotated[
+    tuple[AnyTechnique, ...],
+    Field(min_length=1),
+    AfterValidator(_student_first),
+    AfterValidator(_nothing_undone),
+]
