@@ -29,8 +29,8 @@ class Task:
     """What a network is to learn, and how.
 
     After each step `masks` are applied; `before_step(step)`, counted from 0 over all epochs, may change them in place
-    before. An epoch before `keep_from` is never the best one; with 0 the state before training may be. `frozen`: norms and dropout stay as they
-    are. `checkpoint`: a file from which a killed training goes on.
+    before. An epoch before `keep_from` is never the best one; with 0 the state before training may be. `frozen`: norms
+    and dropout stay as they are. `checkpoint`: a file from which a killed training goes on.
     """
 
     spec: ModelSpec

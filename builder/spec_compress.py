@@ -47,7 +47,9 @@ class Training(SpecModel):
     patience: Annotated[
         Positive | None, Field(description="stop after so many epochs without a better one; unset: never")
     ] = None
-    held_out: Annotated[float, Field(gt=0, le=0.5, description="share of the samples that only judges, always the same ones")] = 0.1
+    held_out: Annotated[
+        float, Field(gt=0, le=0.5, description="share of the samples that only judges, always the same")
+    ] = 0.1
     samples: Annotated[
         Annotated[int, Field(ge=FEWEST)] | None, Field(description="use at most so many, chosen by `seed`; unset: all")
     ] = None

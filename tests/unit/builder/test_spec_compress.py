@@ -52,10 +52,10 @@ FACTORS = "{step: low_rank, share: 0.5}"
 UNDONE = {
     "pruned": (f"{SPARSE}, {TICKET}", "lottery_ticket takes all weights back to fresh ones, so that prune_weights"),
     "pruned, early": (f"{SPARSE}, {EARLY}", "takes all weights back to early ones, so that prune_weights before it"),
-    "tuned": (f"{{step: finetune}}, {PRUNE}, {TICKET}", "so that finetune before it would be for nothing; put it after"),
+    "tuned": (f"{{step: finetune}}, {PRUNE}, {TICKET}", "so that finetune before it would be for nothing; put it a"),
     "taught": (f"{{step: distill}}, {TICKET}", "so that distill before it would be for nothing"),
     "twice": (f"{TICKET}, {TICKET}", "so that lottery_ticket before it would be for nothing"),
-    "zeros": (f"{SPARSE}, {FACTORS}", r"small: low_rank would fill the zeros that prune_weights makes; put low_rank be"),
+    "zeros": (f"{SPARSE}, {FACTORS}", r"small: low_rank would fill the zeros that prune_weights makes; put low_rank"),
     "zeros of a ticket": (f"{TICKET}, {FACTORS}", "would fill the zeros that lottery_ticket makes"),
 }
 VARIANTS = {
