@@ -30,6 +30,7 @@ from builder.spec import Gates
 from builder.spec_base import Loss
 from builder.spec_file import load_spec
 from builder.step import sweep_partial
+from builder.teachers import teacher_files
 from builder.worker import Workplace, Workshop
 from core.errors import RepositoryError
 from core.files import write_atomically
@@ -66,6 +67,8 @@ def _optimize(spec_file: Path, wishes: Wishes, options: BuildOptions, listener: 
     spec = load_spec(spec_file)
     for student in spec.optimize.students:
         hash_input(factory_file(student), "`optimize.students`", spec.name)
+    for file in (file for teacher in spec.optimize.teachers for file in teacher_files(teacher)):
+        hash_input(file, "`optimize.teachers`", spec.name)
     if wishes.drop:
         spec = spec.model_copy(update={"gates": Gates(max_drop=wishes.drop)})
     place = Workplace(options.artifacts.absolute() / spec.name, options.artifacts.absolute() / "cache")
@@ -120,7 +123,7 @@ def _does(search: Search, name: str) -> str:
         return ""
     training, wanted = search.trainings.get(name), search.spec.optimize.train.epochs
     compression = search.candidates.compressions[name]
-    how = "taught" if compression.taught else "trained by the labels"
+    how = "taught" if compression.lesson else "trained by the labels"
     return compression.does + (f", {how} for {training.epochs} of {wanted} epochs" if training else "")
 
 

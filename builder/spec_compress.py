@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from builder.spec_base import Loss, Positive, SpecModel
-from builder.spec_distill import AnswerKind, Factory, Teacher
+from builder.spec_distill import Answers, Factory, Teacher, Teachers, Temperature
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 FEWEST = 10  # samples to train on
@@ -76,25 +76,6 @@ class Technique(SpecModel):
     def trains(self) -> bool:
         """Whether it reads the training samples."""
         return True
-
-    def resolved(self, folder: Path) -> Technique:
-        """The same with its relative paths, of files and of `file.py:function`, taken from `folder`."""
-        found: Technique = _resolved(self, folder)
-        return found
-
-
-def _resolved(part: Any, folder: Path) -> Any:
-    match part:
-        case Path():
-            return folder / part
-        case str() if ".py:" in part:
-            return str(folder / part)
-        case tuple():
-            return tuple(_resolved(inner, folder) for inner in part)
-        case SpecModel():
-            fields = type(part).model_fields
-            return part.model_copy(update={name: _resolved(getattr(part, name), folder) for name in fields})
-    return part
 
 
 class FineTuning(Technique, Training):
@@ -191,16 +172,12 @@ class Distillation(Technique):
         Field(description="`file.py:function`, which makes the untrained student; unset: the network as it is by now"),
     ] = None
     init: Annotated[Path | None, Field(description="weights that `student` begins with; unset: fresh ones")] = None
-    teachers: Annotated[
-        tuple[Teacher, ...], Field(min_length=1, description="whose answers are averaged; unset: the spec's checkpoint")
-    ] = (Teacher(),)
+    teachers: Teachers = (Teacher(),)
     alpha: Annotated[
         float,
         Field(ge=0, le=1, description="share of the teachers' answers in the loss; the rest is the labels', 1: unread"),
     ] = 0.9
-    temperature: Annotated[
-        float, Field(gt=0, description="of `scores`: the higher, the more the unlikely classes tell")
-    ] = 4.0
+    temperature: Temperature = 4.0
     ask: Annotated[
         Literal["each", "once"],
         Field(
@@ -208,14 +185,7 @@ class Distillation(Technique):
             "the file, and mirrored, before the training, which is then as fast as one without teachers"
         ),
     ] = "each"
-    answers: Annotated[
-        dict[str, AnswerKind],
-        Field(
-            description="what an output is: `scores` of classes before a softmax; `likelihoods`, each from 0 to 1; "
-            "`numbers` (squared error); `huber`, numbers with outliers; an `embedding`. Unset: `scores` if the metric "
-            "reads classes from it, else `numbers`"
-        ),
-    ] = {}
+    answers: Answers = {}
     train: Annotated[Training, Field(description="how the student is trained")] = Training()
 
     @model_validator(mode="after")
