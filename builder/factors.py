@@ -74,7 +74,7 @@ def layers_of(network: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[Layer]
 
     hooks = [
         module.register_forward_hook(
-            lambda layer, given, named, made, name=name: count(name, layer, *given, *named.values(), made),
+            lambda layer, given, named, made, name=name: count(name, layer, [*given, *named.values()][0], made),
             with_kwargs=True,  # its one argument may be given as `input=`
         )
         for name, module in found.items()
