@@ -90,7 +90,8 @@ def _figures(build: ModelBuild, load: LoadReport, summary: Summary, index: dict[
         chart = scatter(points, build.original, limit, f"p50 at {load_words(summary)}")
         found.append(Figure("Accuracy against latency", words, chart))
     for protocol, name in PROTOCOL_NAMES.items():
-        if series := _series(load, index, protocol):
+        series = _series(load, index, protocol) if load.scenario.load.kind != "open" else []
+        if series:
             most = max((point for one in series for point, _ in one), key=lambda point: point.y)
             words = f"{most.name} serves most: {number(most.y)} samples/s." + (
                 beside_http(summary) if protocol != summary.protocol else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from core.comparison import Summary, SummaryRow
 from core.results import ModelBuild
 from loadtest.events import PROTOCOL_NAMES
@@ -111,7 +113,7 @@ def answer(build: ModelBuild, summary: Summary) -> list[str]:
         return ["Every variant failed some of its requests, so none can be recommended; see below for how many."]
     if limited := [row.variant for row in loaded if limited_row(row)]:
         return [_undecidable(limited, summary)]
-    best = max(loaded, key=lambda row: row.throughput_rps or 0)
+    best = min(loaded, key=lambda row: _merit(row, summary))
     base = next((row for row in summary.rows if row.variant == summary.baseline_variant), None)
     found = [_best(best, base, summary), _cost(best, build)]
     small = min((row for row in rows if row.size_bytes), key=lambda row: row.size_bytes or 0, default=best)
@@ -171,14 +173,27 @@ def beside_http(summary: Summary) -> str:
     return f" Over the variants that is {low:.2f} to {high:.2f} times what HTTP serves."
 
 
+def _merit(row: SummaryRow, summary: Summary) -> float:
+    """What the least of is best: an open loop's throughput is what was asked for, so there it is the p99."""
+    if summary.scenario.load.kind == "open":
+        return row.p99_ms if row.p99_ms is not None else math.inf
+    return -(row.throughput_rps or 0.0)
+
+
 def _best(best: SummaryRow, base: SummaryRow | None, summary: Summary) -> str:
-    rate = f"{best.throughput_rps or 0:,.0f} samples/s over {PROTOCOL_NAMES[summary.protocol]}"
+    kind, where = summary.scenario.load.kind, f"over {PROTOCOL_NAMES[summary.protocol]}"
+    rate = f"{best.throughput_rps or 0:,.0f} samples/s {where}"
+    if kind == "open":
+        rate = f"p99 {best.p99_ms or 0:.2f} ms {where} at {load_words(summary)}"
     if best.variant == summary.baseline_variant:
-        return f"Serve {best.variant}, the baseline itself: at {rate} nothing that passed its gate serves more."
+        more = "has less" if kind == "open" else "serves more"
+        return f"Serve {best.variant}, the baseline itself: at {rate} nothing that passed its gate {more}."
     gains = (
         [f"{best.throughput_gain:.2f} times {summary.baseline_variant}'s throughput"] if best.throughput_gain else []
     )
-    if base and base.p50_ms and best.p50_ms:
+    if kind == "open" and base and base.p99_ms:
+        gains.append(f"instead of {summary.baseline_variant}'s {base.p99_ms:.2f} ms")
+    elif base and base.p50_ms and best.p50_ms:
         gains.append(f"p50 {best.p50_ms:.2f} instead of {base.p50_ms:.2f} ms at {load_words(summary)}")
     if base and base.size_bytes and best.size_bytes:
         gains.append(f"{best.size_bytes / 1e6:.2f} instead of {base.size_bytes / 1e6:.2f} MB")

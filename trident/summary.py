@@ -34,7 +34,7 @@ def summarize(
     rows = tuple(_row(row, load, latency_users, protocol, price) for row in build.rows)
     base = next((row.throughput_rps for row in rows if row.variant == build.baseline_variant), None)
     limited = any(limited_row(row) for row in rows if row.variant == build.baseline_variant)
-    if base and not limited:
+    if base and not limited and load.scenario.load.kind != "open":  # whose throughput is what was asked for
         rows = tuple(
             row.model_copy(update={"throughput_gain": row.throughput_rps / base})
             if row.throughput_rps and not limited_row(row)

@@ -182,3 +182,21 @@ def test_verdicts_stand_in_the_order_of_the_variants() -> None:
     mixed = load.model_copy(update={"contrasts": load.contrasts[::-1]})
     figure = figures(mixed)["Beside torch_fp32: p99"]
     assert re.findall(r">(\d)  \w+: \w+<", figure.chart) == ["2", "3", "4", "5", "6", "7", "8"]
+
+
+def test_an_open_loop_is_judged_by_its_tail_and_not_by_the_rate_that_was_asked_for() -> None:
+    build, load, _ = report_data()
+    asked = opened(load, 0.0)
+    same = asked.model_copy(
+        update={"windows": tuple(w.model_copy(update={"throughput_rps": 100.0}) for w in asked.windows)}
+    )
+    summary = summarize(build, same, "now")
+    assert {row.throughput_gain for row in summary.rows} == {None}
+    html = unescape(render(build, same, summary))
+    assert (
+        "Serve openvino_int8: p99 3.10 ms over HTTP at 100 requests/s (poisson), instead of torch_fp32's 7.48 ms, "
+        "0.38 instead of 1.19 MB." in html
+    )
+    assert "Throughput against latency" not in html
+    first = summary.model_copy(update={"baseline_variant": "openvino_int8"})
+    assert "Serve openvino_int8, the baseline itself: at p99 3.10 ms" in render(build, same, first)
