@@ -1,13 +1,17 @@
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.serving import gap_claim
+from benchmarks.serving import gap_claim, rewrite
 from benchmarks.serving_peers import best_rps, ratio_claim
 from benchmarks.serving_verdicts import BLOCKS, false_alarms, pairs_of, slowed
+from core.comparison import Benchmark
 from core.load_results import LoadWindow
+
+ROOT = Path(__file__).parents[3]
 
 
 def window(variant: str, number: int, rps: float, users: int = 4) -> LoadWindow:
@@ -73,3 +77,9 @@ def test_a_gap_holds_in_either_direction(ratios: list[float], holds: bool) -> No
 
 def test_a_gap_around_none_begins_at_none() -> None:
     assert gap_claim("x", [0.99, 1.01] * 4, "%", 5.0).ci95[0] == 0
+
+
+def test_the_page_quotes_the_committed_run() -> None:
+    benchmark = Benchmark.model_validate_json((ROOT / "benchmarks/serving.json").read_bytes())
+    page = (ROOT / "docs/load-testing.md").read_text()
+    assert rewrite(page, benchmark) == page, "run `python -m benchmarks.serving --page`"
