@@ -69,7 +69,6 @@ def pairs_of(windows: Sequence[LoadWindow], one: str, other: str) -> Iterator[tu
 def verdict_claims(server: Server, pack: Path, folder: Path) -> tuple[tuple[Claim, ...], tuple[LoadWindow, ...]]:
     """Several live runs of a model, its twin and one that is really 5% slower; and resamplings of the first two."""
     windows: list[LoadWindow] = []
-    verdicts: list[Contrast] = []
     for number in range(RUNS):
         plan = LoadPlan(
             model="deep", url=server.http_url, pack=pack, accuracy_s=1, seed=number,
@@ -77,8 +76,16 @@ def verdict_claims(server: Server, pack: Path, folder: Path) -> tuple[tuple[Clai
             scenario=Scenario(name="ab", load=ClosedLoop(users=(4,), seconds=0.8), passes=BLOCKS),
         )  # fmt: skip
         run = run_plan(plan, folder / f"run{number}", lambda _event: None).windows
-        verdicts += contrasts(run, "deep")
         windows += [w.model_copy(update={"pass_number": w.pass_number + number * BLOCKS}) for w in run]
+    return judge(windows), tuple(windows)
+
+
+def judge(windows: Sequence[LoadWindow]) -> tuple[Claim, ...]:
+    """What the recorded runs say of the verdicts; run by run, the passes numbered through."""
+    verdicts = list[Contrast]()
+    for number in range(RUNS):
+        run = [w for w in windows if number * BLOCKS < w.pass_number <= (number + 1) * BLOCKS]
+        verdicts += contrasts(run, "deep")
     blocks = list(pairs_of(windows, "deep", "twin"))
     few = f"of {RESAMPLINGS} resamplings of {len(blocks)} recorded blocks, {BLOCKS} at a time"
     claims = []
@@ -96,7 +103,7 @@ def verdict_claims(server: Server, pack: Path, folder: Path) -> tuple[tuple[Clai
         told = ", ".join(f"{one.ratio:.3f}" for one in mine if one.ratio)
         unit = f"of {len(mine)} verdicts on throughput are `{wanted}`; ratios {told}"
         claims.append(counted(f"live_{name}", right, unit, len(mine), "higher"))
-    return tuple(claims), tuple(windows)
+    return tuple(claims)
 
 
 def judged(claim: Claim) -> Claim:

@@ -23,7 +23,7 @@ from builder.steps.prune_channels import PruneChannels
 from builder.steps.take_student import TakeStudent
 
 SHARES: Final = (0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
-ALPHA: Final = 0.9  # the share of the original's answers in what is learned, beside the labels
+ALPHA: Final = 0.9  # the share of the teachers' answers in what is learned, beside the labels
 
 
 @dataclass(frozen=True)
@@ -31,23 +31,19 @@ class Compression:
     """A rung of a ladder: a structure, and the network in it once it has learned.
 
     `structure` makes it, with whatever weights, so that it can be measured before it is trained. `shape` is what a spec
-    says before the training; `student` the factory where the training begins with another network. `taught`: by the
-    original; else labels alone train it, which takes less time.
+    says before the training. `lesson` is how it is taught; without one labels alone train it, which takes less time.
     """
 
     name: str
     does: str
     structure: Step
     shape: tuple[AnyTechnique, ...] = ()
-    student: str | None = None
-    taught: bool = True
+    lesson: Distillation | None = None
 
     def learning(self, training: Training, labelled: bool) -> Distillation | FineTuning:
-        """The technique that trains it; without labels only what the original says is learned."""
-        if self.taught:
-            alpha = ALPHA if labelled else 1.0
-            # Asked `each` time the original would take most of the budget.
-            return Distillation(step="distill", student=self.student, alpha=alpha, ask="once", train=training)
+        """The technique that trains it; without labels only what the teachers say is learned."""
+        if self.lesson:
+            return self.lesson.model_copy(update={"alpha": ALPHA if labelled else 1.0, "train": training})
         return FineTuning.model_validate({"step": "finetune", **training.model_dump()})
 
     def techniques(self, training: Training | None, labelled: bool = True) -> tuple[AnyTechnique, ...]:
@@ -55,11 +51,22 @@ class Compression:
         return (*self.shape, self.learning(training, labelled)) if training else self.shape
 
 
+def _lesson(search: Search, student: str | None = None) -> Distillation:
+    """Teachers are asked once: asked `each` time they would take most of the budget."""
+    return Distillation(
+        step="distill", student=student, teachers=search.teachers, temperature=search.temperature,
+        answers=search.answers, ask="once",
+    )  # fmt: skip
+
+
 def _students(search: Search) -> list[Compression]:
-    return [
-        Compression(f"student{number}", f"student {factory.rpartition(':')[2]}", TakeStudent(factory), student=factory)
-        for number, factory in enumerate(search.students, 1)
-    ]
+    found = []
+    for number, factory in enumerate(search.students, 1):
+        words = f"student {factory.rpartition(':')[2]}"
+        found.append(
+            Compression(f"student{number}", words, TakeStudent(factory), lesson=_lesson(search, student=factory))
+        )
+    return found
 
 
 def _narrow(search: Search) -> list[Compression]:
@@ -67,7 +74,7 @@ def _narrow(search: Search) -> list[Compression]:
     for share in SHARES:
         settings = ChannelPruning(step="prune_channels", share=share, keep=search.keep)
         words = f"{share:.1%} fewer channels"
-        found.append(Compression(_name("narrow", share), words, PruneChannels(settings), (settings,)))
+        found.append(Compression(_name("narrow", share), words, PruneChannels(settings), (settings,), _lesson(search)))
     return found
 
 
@@ -76,13 +83,13 @@ def _thin(search: Search) -> list[Compression]:
     for share in SHARES:
         settings = LayerFactoring(step="low_rank", share=share, keep=search.keep)
         words = f"layers of low rank, {share:.1%} less arithmetic"
-        found.append(Compression(_name("thin", share), words, FactorLayers(settings), (settings,)))
+        found.append(Compression(_name("thin", share), words, FactorLayers(settings), (settings,), _lesson(search)))
     return found
 
 
 def _tuned(search: Search) -> list[Compression]:
     """As `_thin`: a factored network begins near the original, so it may need no teacher."""
-    return [replace(thin, name=f"tuned{thin.name.removeprefix('thin')}", taught=False) for thin in _thin(search)]
+    return [replace(thin, name=f"tuned{thin.name.removeprefix('thin')}", lesson=None) for thin in _thin(search)]
 
 
 def _name(ladder: str, share: float) -> str:
@@ -122,7 +129,7 @@ def candidates_of(spec: ModelSpec) -> Candidates:
         what = "an ONNX file" if kind == "onnx" else f"a program ({kind})"
         left_out.append(f"compressions: the checkpoint is {what}, and they work on the layers of a PyTorch network")
     elif spec.data.training is None:
-        ladders = [ladder for ladder in ladders if not ladder[0].student]
+        ladders = [ladder for ladder in ladders if ladder[0].shape]
         left_out.append(
             "training: the spec names no data.training, so compressed networks are taken as they are, untrained"
             + (", and students are left out" if search.students else "")
@@ -130,7 +137,7 @@ def candidates_of(spec: ModelSpec) -> Candidates:
     elif "distill" in search.techniques and not search.students:
         left_out.append("students: the spec names none; optimize.students takes functions that make narrower networks")
     if not labelled:
-        ladders = [ladder for ladder in ladders if ladder[0].taught]
+        ladders = [ladder for ladder in ladders if ladder[0].lesson]
     if spec.compress:
         left_out.append(f"the spec's own compressions ({', '.join(spec.compress)}): `trident build` makes those")
     rungs = {rung.name: rung for ladder in ladders for rung in ladder}

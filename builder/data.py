@@ -189,11 +189,17 @@ def check_data(
 
 def class_count(spec: ModelSpec) -> int | None:
     """How many classes the labels may name; None where the metric takes numbers, or the count varies with an axis."""
+    values = value_count(spec)
+    if spec.metric.function.labels == "number" or values is None:
+        return None
+    return max(2, values)  # a single score tells two classes apart
+
+
+def value_count(spec: ModelSpec) -> int | None:
+    """How many values of a sample the metric is given; None where that varies with an axis."""
     output = next(tensor for tensor in spec.outputs if tensor.name == spec.metric.output)
     sizes = [dim for dim in output.dims if isinstance(dim, int)]
-    if spec.metric.function.labels == "number" or len(sizes) < len(output.dims):
-        return None
-    return max(2, math.prod(sizes))  # a single score tells two classes apart
+    return math.prod(sizes) if len(sizes) == len(output.dims) else None
 
 
 def warnings(spec: ModelSpec, calibration: Samples | Examined, original: MetricValue) -> tuple[str, ...]:

@@ -73,8 +73,12 @@ def layers_of(network: nn.Module, inputs: tuple[Tensor, ...]) -> Iterator[Layer]
         )  # fmt: skip
 
     hooks = [
-        module.register_forward_hook(lambda layer, given, made, name=name: count(name, layer, given[0], made))
+        module.register_forward_hook(
+            lambda layer, given, named, made, name=name: count(name, layer, [*given, *named.values()][0], made),
+            with_kwargs=True,  # its one argument may be given as `input=`
+        )
         for name, module in found.items()
+        if type(module) in kinds  # one of a kind of its own may take whatever it likes, and stays whole
     ]
     try:
         with torch.no_grad():

@@ -28,9 +28,9 @@ JUDGING: Final = 256  # samples a batch where nothing is learned
 class Task:
     """What a network is to learn, and how.
 
-    After each step `masks` are applied; `before_step(step, steps)` may change them in place before. An epoch before
-    `keep_from` is never the best one; with 0 the state before training may be. `frozen`: norms and dropout stay as they
-    are. `checkpoint`: a file from which a killed training goes on.
+    After each step `masks` are applied; `before_step(step)`, counted from 0 over all epochs, may change them in place
+    before. An epoch before `keep_from` is never the best one; with 0 the state before training may be. `frozen`: norms
+    and dropout stay as they are. `checkpoint`: a file from which a killed training goes on.
     """
 
     spec: ModelSpec
@@ -38,10 +38,15 @@ class Task:
     training: Training
     loss: BatchLoss
     masks: Masks = field(default_factory=dict)
-    before_step: Callable[[int, int], None] | None = None
+    before_step: Callable[[int], None] | None = None
     keep_from: int = 0
     frozen: bool = False
     checkpoint: Path | None = None
+
+    @property
+    def steps(self) -> int:
+        """Of an epoch."""
+        return math.ceil(len(self.data.used) / self.training.batch)
 
 
 class Standing(NamedTuple):
@@ -114,11 +119,11 @@ def _epoch(state: TrainingState, task: Task) -> None:
         network.train()
     device = next(network.parameters()).device.type
     order = torch.randperm(len(task.data.used), generator=state.generator).tolist()
-    parts = list(batches([task.data.used[at] for at in order], training.batch))
-    steps = len(parts) * training.epochs
-    for step, rows in enumerate(parts, state.epoch * len(parts)):
+    parts = batches([task.data.used[at] for at in order], training.batch)
+    steps = task.steps * training.epochs
+    for step, rows in enumerate(parts, state.epoch * task.steps):
         if task.before_step:
-            task.before_step(step, steps)
+            task.before_step(step)
         for group in state.optimizer.param_groups:
             group["lr"] = training.lr * _rate(step, steps, training.warmup)
         batch = varied(task.data.batch(rows, device), training, state.generator)
@@ -147,7 +152,8 @@ def _rate(step: int, steps: int, warmup: float) -> float:
 def _judge(state: TrainingState, task: Task) -> None:
     """Prints how the held-out samples do, and notes the state if it may be kept and is the best yet."""
     now, metric = standing(state.network, task), task.spec.metric.function
-    shown = f", {metric.name} {abs(now.metric):.4g}" if task.data.labels is not None else ""
+    value = now.metric if metric.higher_is_better else -now.metric
+    shown = f", {metric.name} {value:.4g}" if task.data.labels is not None else ""
     where = f"on {len(task.data.held)} held-out samples" + (", before training" if state.epoch == 0 else "")
     print(f"epoch {state.epoch} of {task.training.epochs}: loss {-now.closeness:.6g}{shown} {where}")
     if state.epoch >= task.keep_from and (not state.best or now > state.standing):

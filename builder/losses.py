@@ -29,7 +29,8 @@ def outputs_of(result: Tensor | dict[str, Tensor] | tuple[Tensor, ...] | list[Te
 
 def task_loss(spec: ModelSpec, smoothing: float = 0.0) -> BatchLoss:
     """The loss of the labels on the output that the metric judges: cross entropy of the scores of several classes, or
-    of a single one; the absolute error for `mae`, and the squared one for other numbers."""
+    of a single one, where the labels are whole numbers; the absolute error for `mae`, and the squared one for other
+    numbers. It raises StepError for numbers beside an output of several values, which would all go the same way."""
     from torch.nn import functional
 
     at = [tensor.name for tensor in spec.outputs].index(spec.metric.output)
@@ -38,13 +39,17 @@ def task_loss(spec: ModelSpec, smoothing: float = 0.0) -> BatchLoss:
     def loss(outputs: list[Tensor], batch: Batch) -> Tensor:
         assert batch.labels is not None  # whoever uses this loss has read them
         scores = outputs[at].flatten(1).float()
-        if metric.labels == "class" and scores.shape[1] > 1:
-            return functional.cross_entropy(scores, batch.labels, label_smoothing=smoothing)
-        target = batch.labels.to(scores.dtype)
-        if metric.labels == "class":
-            return functional.binary_cross_entropy_with_logits(scores[:, 0], target)
+        if not batch.labels.is_floating_point():
+            if scores.shape[1] > 1:
+                return functional.cross_entropy(scores, batch.labels, label_smoothing=smoothing)
+            return functional.binary_cross_entropy_with_logits(scores[:, 0], batch.labels.to(scores.dtype))
+        if scores.shape[1] > 1:
+            raise StepError(
+                f"{spec.name}: each label is one number, and {spec.metric.output!r} has {scores.shape[1]} values a "
+                f"sample, so training cannot tell what each should be; give whole numbers if they name classes"
+            )
         error = functional.l1_loss if metric.name == "mae" else functional.mse_loss
-        return error(scores, target.view(len(target), 1).expand_as(scores))
+        return error(scores[:, 0], batch.labels)
 
     return loss
 

@@ -21,7 +21,7 @@ from builder.factory import factory_file
 from builder.keys import make_keys
 from builder.original import original_record
 from builder.search import decide, front
-from builder.search_answer import answer, chosen, nearest
+from builder.search_answer import answer, chosen, compared, nearest, one_keeps
 from builder.search_fates import fates
 from builder.search_run import Search, SearchListener, look_at, techniques_of
 from builder.search_words import time_words
@@ -30,6 +30,7 @@ from builder.spec import Gates
 from builder.spec_base import Loss
 from builder.spec_file import load_spec
 from builder.step import sweep_partial
+from builder.teachers import teacher_files
 from builder.worker import Workplace, Workshop
 from core.errors import RepositoryError
 from core.files import write_atomically
@@ -66,6 +67,8 @@ def _optimize(spec_file: Path, wishes: Wishes, options: BuildOptions, listener: 
     spec = load_spec(spec_file)
     for student in spec.optimize.students:
         hash_input(factory_file(student), "`optimize.students`", spec.name)
+    for file in (file for teacher in spec.optimize.teachers for file in teacher_files(teacher)):
+        hash_input(file, "`optimize.teachers`", spec.name)
     if wishes.drop:
         spec = spec.model_copy(update={"gates": Gates(max_drop=wishes.drop)})
     place = Workplace(options.artifacts.absolute() / spec.name, options.artifacts.absolute() / "cache")
@@ -120,7 +123,7 @@ def _does(search: Search, name: str) -> str:
         return ""
     training, wanted = search.trainings.get(name), search.spec.optimize.train.epochs
     compression = search.candidates.compressions[name]
-    how = "taught" if compression.taught else "trained by the labels"
+    how = "taught" if compression.lesson else "trained by the labels"
     return compression.does + (f", {how} for {training.epochs} of {wanted} epochs" if training else "")
 
 
@@ -143,15 +146,18 @@ def _spec_text(search: Search, spec_file: Path, picked: tuple[str, ...]) -> str:
 def _published(
     row: CandidateRow, built: Mapping[str, BuildRow], picked: tuple[str, ...], targets: Targets
 ) -> CandidateRow:
-    """The row with what the build made of it. Times differ from one measurement to the next, and that is said."""
+    """The row with what the build made of it. Times differ from one measurement to the next: what misses its target
+    now does not keep to it, though it is published."""
     result = built.get(row.variant) if row.variant in picked else None
     if result is None:
         return row
     if result.status != "published":
         return row.model_copy(update={"reason": f"chosen, but {result.status}: {result.reason}"})
-    late = targets.time_ms is not None and result.time_ms is not None and result.time_ms > targets.time_ms
-    reason = f"timed again for publishing, it took {time_words(result.time_ms or 0.0)}" if late else ""
-    return row.model_copy(update={"published": True, "reason": reason})
+    if targets.time_ms is None or result.time_ms is None or result.time_ms <= targets.time_ms:
+        return row.model_copy(update={"published": True})
+    taken, allowed = time_words(result.time_ms), time_words(targets.time_ms)
+    reason = f"timed again for publishing, it took {taken}, and {allowed} are allowed"
+    return row.model_copy(update={"published": True, "verdict": "dropped", "reason": reason})
 
 
 def _report(
@@ -162,7 +168,6 @@ def _report(
     metric: MetricValue,
     spent_s: float,
 ) -> OptimizeReport:
-    measured = {row.variant: row.measured for row in rows if row.measured}
     return OptimizeReport(
         created_at=now(),
         model=search.spec.name,
@@ -174,9 +179,9 @@ def _report(
         budget_s=search.budget_s,
         spent_s=spent_s,
         answer=answer(rows, picked, search.targets, metric.name),
-        found=bool(picked),
+        found=one_keeps(rows, picked),
         chosen=picked,
-        nearest=None if picked else nearest(measured, search.targets),
+        nearest=None if picked else nearest(compared(rows, search.targets), search.targets),
         left_out=search.candidates.left_out,
         built_spec=str(_spec_file(search.place)) if picked else None,
         rows=tuple(rows),

@@ -17,15 +17,19 @@ def answer(rows: Sequence[CandidateRow], picked: Sequence[str], targets: Targets
     """What was found, in sentences; or the nearest, and what it would take."""
     measured = {row.variant: row.measured for row in rows if row.measured}
     if picked:
+        late = {row.variant: row.reason for row in rows if row.variant in picked and row.verdict == "dropped"}
         kept = sum(row.verdict == "kept" for row in rows)
-        found = [f"{kept} of {len(measured)} measured candidates keep to all targets; no other beats these:"]
-        found += [f"{name}: {facts(measured[name], metric)}{_doubt(measured[name], targets)}." for name in picked]
-        return tuple(found)
+        head = f"{kept} of {len(measured)} measured candidates keep to all targets; no other beats these:"
+        if len(late) == len(picked):
+            head = "Nothing that is published keeps to all targets: timed again, it takes longer than is allowed."
+        found = [f"{name}: {facts(measured[name], metric)}{_doubt(measured[name], targets)}." for name in picked]
+        return (head, *found, *(f"{name} misses --max-latency: {reason}." for name, reason in late.items()))
     waiting = sum(row.verdict == "not tried" for row in rows)
     found = ["No candidate keeps to all targets, so nothing is published."]
-    if name := nearest(measured, targets):
-        found.append(f"The nearest is {name}: {facts(measured[name], metric)}.")
-        found += _needed(measured, targets, name)
+    every = compared(rows, targets)
+    if name := nearest(every, targets):
+        found.append(f"The nearest is {name}: {_shown(every[name], metric)}.")
+        found += _needed(every, targets, name)
     structures = {row.variant: row.estimated for row in rows if row.estimated}
     if structures and not any(fits(figures, targets) for figures in (*structures.values(), *measured.values())):
         least = min(structures, key=lambda name: (structures[name].size_bytes, structures[name].time_ms))
@@ -44,9 +48,29 @@ def chosen(rows: Sequence[CandidateRow]) -> tuple[str, ...]:
     return front(kept)
 
 
-def nearest(measured: Mapping[str, Figures], targets: Targets) -> str | None:
-    """The one whose worst miss, as a multiple of its target, is the least."""
-    return min(measured, key=lambda name: _worst(measured[name], targets), default=None)
+def one_keeps(rows: Sequence[CandidateRow], picked: Sequence[str]) -> bool:
+    """Whether one of the chosen keeps to all targets, at its build as well."""
+    return any(row.verdict == "kept" for row in rows if row.variant in picked)
+
+
+def compared(rows: Sequence[CandidateRow], targets: Targets) -> dict[str, Figures]:
+    """What may come nearest: all that was measured; and where nothing fits by size and time, of which none was trained,
+    the structures as well."""
+    measured = {row.variant: row.measured for row in rows if row.measured}
+    structures = {row.variant: row.estimated for row in rows if row.estimated and not row.measured}
+    fit = any(fits(figures, targets) for figures in (*structures.values(), *measured.values()))
+    return measured if fit else {**measured, **structures}
+
+
+def nearest(figures: Mapping[str, Figures], targets: Targets) -> str | None:
+    """The one whose worst miss, as a multiple of its target, is the least. Of a structure the loss is not known."""
+    return min(figures, key=lambda name: _worst(figures[name], targets), default=None)
+
+
+def _shown(figures: Figures, metric: str) -> str:
+    if figures.drop is not None:
+        return facts(figures, metric)
+    return f"its structure takes {size_words(figures.size_bytes)} and {time_words(figures.time_ms)}, before training"
 
 
 def _worst(figures: Figures, targets: Targets) -> float:
@@ -60,8 +84,9 @@ def _worst(figures: Figures, targets: Targets) -> float:
     return max(found)
 
 
-def _needed(measured: Mapping[str, Figures], targets: Targets, name: str) -> list[str]:
-    """What would have to be allowed: one target alone where that would do, else what the nearest one misses."""
+def _needed(every: Mapping[str, Figures], targets: Targets, name: str) -> list[str]:
+    """What would have to be allowed: what the nearest one misses, if that is a structure; one target alone where that
+    would do."""
     free = {
         "size_bytes": targets.model_copy(update={"size_bytes": None}),
         "time_ms": targets.model_copy(update={"time_ms": None}),
@@ -69,15 +94,19 @@ def _needed(measured: Mapping[str, Figures], targets: Targets, name: str) -> lis
     }
     found = []
     for field, others in free.items():
-        able = {one: figures for one, figures in measured.items() if fits(figures, others) and keeps(figures, others)}
+        able = {one: figures for one, figures in every.items() if fits(figures, others) and keeps(figures, others)}
         if able:
             best = min(able, key=lambda one: getattr(able[one], field))
             found.append(f"{_option(field, able[best])} alone would do ({best})")
+    figures = every[name]
+    wanted = [field for field in free if not _meets(field, figures, targets)]
+    if figures.drop is None:
+        options = " ".join(_option(field, figures) for field in wanted if field != "drop")
+        sure = f"; of what was measured, {', or '.join(found)}" if found else ""
+        return [f"What it would take: {options}, if its accuracy holds, which was not measured{sure}."]
     if found:
         return [f"What it would take: {', or '.join(found)}."]
-    figures = measured[name]
-    wanted = [field for field, others in free.items() if not _meets(field, figures, targets)]
-    options = " ".join(_option(one, figures) for one in wanted)
+    options = " ".join(_option(field, figures) for field in wanted)
     return [f"No target is to blame alone. {name} would take {options}."]
 
 

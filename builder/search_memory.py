@@ -12,10 +12,13 @@ from core.results import ResultModel
 
 
 class Plan(ResultModel):
-    """For how many epochs a compression is trained, and the budget under which that was decided."""
+    """For how many epochs a compression is trained, and the budget under which that was decided. `before_s` and
+    `epoch_s`: what asking the teachers and an epoch were found to take."""
 
     epochs: int
     budget_s: float
+    before_s: float
+    epoch_s: float
 
 
 class Memory(ResultModel):

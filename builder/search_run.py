@@ -16,7 +16,7 @@ from builder.search import Candidate, Known, Look, epochs_that_fit
 from builder.search_fates import misses
 from builder.search_memory import Memory, Plan, recall, remember
 from builder.search_words import facts, size_words, time_words
-from builder.search_work import figures_of, measure_structure, training_cost
+from builder.search_work import Cost, figures_of, measure_structure, training_cost, training_left_s
 from builder.spec import ModelSpec
 from builder.spec_compress import AnyTechnique, Training
 from builder.worker import Workplace, Workshop, build_variant
@@ -159,7 +159,7 @@ def techniques_of(search: Search, one: Candidate) -> tuple[AnyTechnique, ...]:
 
 def _training(search: Search, one: Candidate) -> Training:
     """The spec's training, shortened to what fits. A plan that was made under the same budget or a larger one stays, so
-    that a killed training goes on and a finished one is found."""
+    that a killed training goes on and a finished one is found; unless what is left of it does not fit."""
     compression, wanted = search.candidates.compressions[one.compression], search.spec.optimize.train
     structure = structure_for(one, compression)
     labelled = search.candidates.labelled
@@ -167,14 +167,31 @@ def _training(search: Search, one: Candidate) -> Training:
     key = sha256_parts([search.keys.base, steps, compression.learning(wanted, labelled).model_dump_json()])
     plan = search.memory.plans.get(key)
     if plan and (plan.epochs == wanted.epochs or search.budget_s <= plan.budget_s):
-        return wanted.model_copy(update={"epochs": plan.epochs})
+        planned = wanted.model_copy(update={"epochs": plan.epochs})
+        if _left_s(search, one, planned, plan) <= _time_left_s(search):
+            return planned
     search.listener.on_start(f"{one.compression}, how long its training takes")
     cost = search.workshop.run(training_cost, search.spec, structure, compression, wanted, labelled, search.place)
-    left_s = max(0.0, search.ends - time.monotonic())
+    left_s = _time_left_s(search)
     epochs = epochs_that_fit(wanted.epochs, cost.epoch_s, left_s - cost.before_s)
     if not epochs:
         asking = f", after {cost.before_s:.0f} s of asking the original" if cost.before_s >= 1 else ""
         raise TooLongError(f"an epoch of its training takes {cost.epoch_s:.0f} s{asking}, and {left_s:.0f} s are left")
-    search.memory = search.memory.with_plan(key, Plan(epochs=epochs, budget_s=search.budget_s))
+    plan = Plan(epochs=epochs, budget_s=search.budget_s, before_s=cost.before_s, epoch_s=cost.epoch_s)
+    search.memory = search.memory.with_plan(key, plan)
     remember(search.file, search.memory)
     return wanted.model_copy(update={"epochs": epochs})
+
+
+def _left_s(search: Search, one: Candidate, planned: Training, plan: Plan) -> float:
+    """How long a training that was planned will still take; nothing if what it makes was measured."""
+    techniques = search.candidates.compressions[one.compression].techniques(planned, search.candidates.labelled)
+    recipe = recipe_for(search.spec, one, techniques)
+    if search.keys.of(recipe) in search.memory.figures:
+        return 0.0
+    cost = Cost(plan.before_s, plan.epoch_s)
+    return search.workshop.run(training_left_s, search.spec, recipe, plan.epochs, cost, search.place)
+
+
+def _time_left_s(search: Search) -> float:
+    return max(0.0, search.ends - time.monotonic())

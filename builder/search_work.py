@@ -11,9 +11,10 @@ from builder.candidates import Compression
 from builder.recipes import TECHNIQUES, Recipe
 from builder.source import source_artifact
 from builder.spec import ModelSpec
-from builder.spec_compress import Training
-from builder.step import run_recipe
-from builder.training_data import FEWEST, load_training
+from builder.spec_compress import FEWEST, Training
+from builder.step import run_recipe, unfinished
+from builder.training_data import load_training
+from builder.training_state import epochs_done
 from builder.worker import Built, Workplace
 from core.machine import cores
 from core.optimize_results import Figures
@@ -48,6 +49,16 @@ class Cost(NamedTuple):
 
     before_s: float
     epoch_s: float
+
+
+def training_left_s(spec: ModelSpec, recipe: Recipe, epochs: int, cost: Cost, place: Workplace) -> float:
+    """What is still to do of a candidate's training: nothing if its network is in the cache, and less than all if it
+    was killed on the way."""
+    torch_steps = tuple(step for step in recipe.steps if step.produces == "torch")
+    folder = unfinished(torch_steps, source_artifact(spec, place.cache), place.cache)
+    if folder is None:
+        return 0.0
+    return cost.before_s + cost.epoch_s * (epochs - epochs_done(folder / "training.pt"))
 
 
 def training_cost(

@@ -298,6 +298,8 @@ class ModelSpec(SpecModel):
             raise ValueError(f"preprocess names {sorted(unknown)}, which are not inputs")
         if unknown := set(self.postprocess) - outputs:
             raise ValueError(f"postprocess names {sorted(unknown)}, which are not outputs")
+        if unknown := set(self.optimize.answers) - outputs:
+            raise ValueError(f"optimize.answers names {sorted(unknown)}, which are not outputs")
         if self.checkpoint.kind == "huggingface":
             self._check_text()
         self._check_compress()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -15,6 +16,21 @@ class SpecModel(BaseModel):
     """Base of the spec's parts: frozen, and a field that is not known is a mistake."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def resolved(part: Any, folder: Path) -> Any:
+    """A part of a spec with its relative paths, of files and of `file.py:function`, taken from `folder`."""
+    match part:
+        case Path():
+            return folder / part
+        case str() if ".py:" in part:
+            return str(folder / part)
+        case tuple():
+            return tuple(resolved(inner, folder) for inner in part)
+        case SpecModel():
+            fields = type(part).model_fields
+            return part.model_copy(update={name: resolved(getattr(part, name), folder) for name in fields})
+    return part
 
 
 def loss_limit(text: Loss, original: float) -> float:

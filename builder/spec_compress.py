@@ -7,15 +7,17 @@ says what each does and when it pays.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from builder.spec_base import Loss, Positive, SpecModel
-from builder.spec_distill import AnswerKind, Factory, Teacher
+from builder.spec_distill import Answers, Factory, Teacher, Teachers, Temperature
 
 Share = Annotated[float, Field(gt=0, lt=1)]
+FEWEST = 10  # samples to train on
 TAKEN = ("torch", "onnx", "openvino", "pruned", "imported")  # what other variants' ids begin with
 
 
@@ -31,7 +33,8 @@ CompressionName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]{0,30
 
 class Training(SpecModel):
     """How a network is fine-tuned: on the samples of `data.training`, by their labels, as the metric reads them (shares
-    of classes by cross entropy, numbers by squared error; `mae` by its own). The learning rate rises over `warmup` and
+    of classes by cross entropy, numbers by squared error; `mae` by its own). For a metric of your own, whole numbers
+    are classes where the output has several values. The learning rate rises over `warmup` and
     falls to zero along a cosine. The epoch that scores best on the held-out samples is kept, the state before training
     among them. A killed training goes on where it was; equal settings give equal results on the same machine."""
 
@@ -44,8 +47,12 @@ class Training(SpecModel):
     patience: Annotated[
         Positive | None, Field(description="stop after so many epochs without a better one; unset: never")
     ] = None
-    held_out: Annotated[float, Field(gt=0, le=0.5, description="share of the samples that only judges")] = 0.1
-    samples: Annotated[Positive | None, Field(description="use at most so many, chosen by `seed`; unset: all")] = None
+    held_out: Annotated[
+        float, Field(gt=0, le=0.5, description="share of the samples that only judges, always the same")
+    ] = 0.1
+    samples: Annotated[
+        Annotated[int, Field(ge=FEWEST)] | None, Field(description="use at most so many, chosen by `seed`; unset: all")
+    ] = None
     smoothing: Annotated[float, Field(ge=0, lt=1, description="of labels: the share that all classes get alike")] = 0.0
     mirror: Annotated[bool, Field(description="turn half of the images `[C, H, W]` left to right")] = False
     shift: Annotated[int, Field(ge=0, description="move images by up to so many pixels, filling with zeros")] = 0
@@ -54,7 +61,7 @@ class Training(SpecModel):
         bool, Field(description="compute in bfloat16 where it is safe; pays on GPUs and CPUs with AMX or AVX512_BF16")
     ] = False
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="`auto`: a GPU if there is one")] = "auto"
-    seed: Annotated[int, Field(description="decides on order, held-out samples and augmentation")] = 0
+    seed: Annotated[int, Field(description="decides on order, augmentation, and which `samples`")] = 0
 
     @property
     def varies(self) -> bool:
@@ -69,25 +76,6 @@ class Technique(SpecModel):
     def trains(self) -> bool:
         """Whether it reads the training samples."""
         return True
-
-    def resolved(self, folder: Path) -> Technique:
-        """The same with its relative paths, of files and of `file.py:function`, taken from `folder`."""
-        found: Technique = _resolved(self, folder)
-        return found
-
-
-def _resolved(part: Any, folder: Path) -> Any:
-    match part:
-        case Path():
-            return folder / part
-        case str() if ".py:" in part:
-            return str(folder / part)
-        case tuple():
-            return tuple(_resolved(inner, folder) for inner in part)
-        case SpecModel():
-            fields = type(part).model_fields
-            return part.model_copy(update={name: _resolved(getattr(part, name), folder) for name in fields})
-    return part
 
 
 class FineTuning(Technique, Training):
@@ -184,16 +172,12 @@ class Distillation(Technique):
         Field(description="`file.py:function`, which makes the untrained student; unset: the network as it is by now"),
     ] = None
     init: Annotated[Path | None, Field(description="weights that `student` begins with; unset: fresh ones")] = None
-    teachers: Annotated[
-        tuple[Teacher, ...], Field(min_length=1, description="whose answers are averaged; unset: the spec's checkpoint")
-    ] = (Teacher(),)
+    teachers: Teachers = (Teacher(),)
     alpha: Annotated[
         float,
         Field(ge=0, le=1, description="share of the teachers' answers in the loss; the rest is the labels', 1: unread"),
     ] = 0.9
-    temperature: Annotated[
-        float, Field(gt=0, description="of `scores`: the higher, the more the unlikely classes tell")
-    ] = 4.0
+    temperature: Temperature = 4.0
     ask: Annotated[
         Literal["each", "once"],
         Field(
@@ -201,14 +185,7 @@ class Distillation(Technique):
             "the file, and mirrored, before the training, which is then as fast as one without teachers"
         ),
     ] = "each"
-    answers: Annotated[
-        dict[str, AnswerKind],
-        Field(
-            description="what an output is: `scores` of classes before a softmax; `likelihoods`, each from 0 to 1; "
-            "`numbers` (squared error); `huber`, numbers with outliers; an `embedding`. Unset: `scores` if the metric "
-            "reads classes from it, else `numbers`"
-        ),
-    ] = {}
+    answers: Answers = {}
     train: Annotated[Training, Field(description="how the student is trained")] = Training()
 
     @model_validator(mode="after")
@@ -294,4 +271,27 @@ def _student_first(techniques: tuple[AnyTechnique, ...]) -> tuple[AnyTechnique, 
     return techniques
 
 
-Techniques = Annotated[tuple[AnyTechnique, ...], Field(min_length=1), AfterValidator(_student_first)]
+def _nothing_undone(techniques: tuple[AnyTechnique, ...]) -> tuple[AnyTechnique, ...]:
+    for earlier, later in itertools.combinations(techniques, 2):
+        sparse = isinstance(earlier, WeightPruning | LotteryTicket)
+        if isinstance(later, LayerFactoring) and sparse:
+            raise ValueError(
+                f"low_rank would fill the zeros that {earlier.step} makes; put low_rank before {earlier.step}"
+            )
+        if not isinstance(later, LotteryTicket):
+            continue
+        # With `early`, what was trained before still decides which weights go.
+        if sparse or (isinstance(earlier, FineTuning | Distillation) and not later.early):
+            raise ValueError(
+                f"lottery_ticket takes all weights back to {'early' if later.early else 'fresh'} ones, so that "
+                f"{earlier.step} before it would be for nothing; put it after lottery_ticket, or leave it out"
+            )
+    return techniques
+
+
+Techniques = Annotated[
+    tuple[AnyTechnique, ...],
+    Field(min_length=1),
+    AfterValidator(_student_first),
+    AfterValidator(_nothing_undone),
+]

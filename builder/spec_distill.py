@@ -51,3 +51,17 @@ class Teacher(SpecModel):
         if self.state_dict and self.spec:
             raise ValueError("a teacher is a state_dict with its factory, or a spec, not both")
         return self
+
+
+Teachers = Annotated[
+    tuple[Teacher, ...], Field(min_length=1, description="whose answers are averaged; unset: the spec's checkpoint")
+]
+Temperature = Annotated[float, Field(gt=0, description="of `scores`: the higher, the more the unlikely classes tell")]
+Answers = Annotated[
+    dict[str, AnswerKind],
+    Field(
+        description="what an output is: `scores` of classes before a softmax; `likelihoods`, each from 0 to 1; "
+        "`numbers` (squared error); `huber`, numbers with outliers; an `embedding`. Unset: `scores` if the metric "
+        "reads classes from it, else `numbers`"
+    ),
+]

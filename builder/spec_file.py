@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from builder.errors import SpecError
 from builder.spec import ModelSpec
+from builder.spec_base import resolved
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -106,11 +107,9 @@ def _resolved(spec: ModelSpec, folder: Path) -> ModelSpec:
     metric = spec.metric
     if ".py:" in metric.name:
         metric = metric.model_copy(update={"name": str(folder / metric.name)})
-    compress = {name: tuple(part.resolved(folder) for part in parts) for name, parts in spec.compress.items()}
+    compress = {name: resolved(parts, folder) for name, parts in spec.compress.items()}
     update = {"checkpoint": checkpoint, "data": data.model_copy(update=files), "metric": metric, "imports": imports}
-    students = tuple(str(folder / student) for student in spec.optimize.students)
-    search = spec.optimize.model_copy(update={"students": students})
-    return spec.model_copy(update={**update, "compress": compress, "optimize": search})
+    return spec.model_copy(update={**update, "compress": compress, "optimize": resolved(spec.optimize, folder)})
 
 
 def _explain(path: Path, node: yaml.Node | None, error: ValidationError) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from builder.spec_base import SpecModel
 from builder.spec_compress import Training
-from builder.spec_distill import Factory
+from builder.spec_distill import Answers, Factory, Teacher, Teachers, Temperature
 
 BASES: Final = (
     "onnx_fp32", "openvino_fp32", "openvino_fp16", "onnx_int8_dynamic", "onnx_int8_static", "openvino_int8",
@@ -35,7 +35,19 @@ class Search(SpecModel):
         tuple[Factory, ...],
         Field(description="`file.py:function` of each network that may learn from the original, the widest first"),
     ] = ()
+    teachers: Teachers = (Teacher(),)
+    temperature: Temperature = 4.0
+    answers: Answers = {}
     keep: Annotated[tuple[str, ...], Field(description="names or patterns of layers that are left whole")] = ()
     train: Annotated[
         Training, Field(description="how compressed networks are trained; fewer epochs where the budget asks for it")
     ] = Training(epochs=10)
+
+    @model_validator(mode="after")
+    def _no_hints(self) -> Search:
+        if any(teacher.hints for teacher in self.teachers):
+            raise ValueError(
+                "teachers of a search are asked once, and hints are given by their layers in each epoch; leave the "
+                "hints out, or write a `distill` of your own under compress"
+            )
+        return self

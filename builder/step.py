@@ -89,18 +89,29 @@ def run_recipe(
 
     Raises StepError, naming the step and those done before it, when a step fails to keep its promise.
     """
-    calibration = data_sha256(source.spec)[0] if any(step.calibrates for step in steps) else ""
-    training = training_sha256(source.spec) if any(step.reads_training for step in steps) else ""
     artifact = source
-    for step in steps:
+    for step, read in zip(steps, _all_read(steps, source.spec), strict=True):
         on_step(step.name)
-        read = _read(step, source.spec, calibration, training)
         artifact = _cached(step, artifact, cache, read) or _run(step, artifact, cache, read)
     return artifact
 
 
+def unfinished(steps: tuple[Step, ...], source: Artifact, cache: Path) -> Path | None:
+    """Where a killed run of the last of the steps goes on from, if it was begun; None if its result is there."""
+    key = source.key
+    for step, read in zip(steps, _all_read(steps, source.spec), strict=True):
+        key = step_key(step, key, read)
+    return None if (cache / key[:32]).is_dir() else resume_folder(cache / f".{key[:32]}.{os.getpid()}")
+
+
+def _all_read(steps: tuple[Step, ...], spec: ModelSpec) -> list[str]:
+    """For each step the hash of what it reads of spec and data; empty if nothing."""
+    calibration = data_sha256(spec)[0] if any(step.calibrates for step in steps) else ""
+    training = training_sha256(spec) if any(step.reads_training for step in steps) else ""
+    return [_read(step, spec, calibration, training) for step in steps]
+
+
 def _read(step: Step, spec: ModelSpec, calibration: str, training: str) -> str:
-    """The hash of what the step reads of spec and data; empty if nothing."""
     parts = [calibration] if step.calibrates else []
     if step.judges:
         parts += [spec.data.label, metric_key(spec), spec.gates.model_dump_json()]

@@ -1,6 +1,8 @@
 """How far a network can be made smaller layer by layer: as far as the held-out samples lose no more than a threshold.
 
-Much as in Yang et al., "NetAdapt" (arXiv:1804.03230).
+Much as in Yang et al., "NetAdapt" (arXiv:1804.03230). The score that losses are counted from is the network's own on
+these samples. Where the original was trained on `data.training`, it has seen them, and that score may flatter it: more
+seems to be lost than is, and the search stops early. Samples that the original has not seen are the fairer ones.
 """
 
 from __future__ import annotations

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from builder.data import class_count, load_samples
+from builder.data import load_samples, value_count
 from builder.errors import DataError, StepError
+from builder.spec_compress import FEWEST, Training
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from builder.spec import ModelSpec
-    from builder.spec_compress import Training
 
-FEWEST = 10  # samples
+SPLIT = 0  # the seed by which samples are held out, the same for all trainings
 
 
 class Batch(NamedTuple):
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """All samples `[N, ...]` in the order of the network's arguments, labels `[N]` (whole numbers as int64, others as
+    """All samples `[N, ...]` in the order of the network's arguments, labels `[N]` (int64 where they name classes, else
     float32), and which rows are learned from (`used`) and which only judge (`held`)."""
 
     inputs: tuple[Tensor, ...]
@@ -58,18 +58,37 @@ def load_training(spec: ModelSpec, training: Training, labelled: bool = True, fi
     samples = load_samples(spec, path, labelled)
     if len(samples) < FEWEST:
         raise StepError(f"{spec.name} has {len(samples)} samples to train on; give {FEWEST} or more, better 1000")
-    order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(training.seed)).tolist()
-    order = order[: training.samples]
-    held = max(1, int(len(order) * training.held_out))
+    used, held = split(len(samples), training)
     inputs = tuple(torch.from_numpy(samples.inputs[tensor.name]) for tensor in spec.inputs)
     labels = None
     if labelled:
-        whole = np.issubdtype(samples.labels.dtype, np.integer) and spec.metric.function.labels == "class"
+        values = value_count(spec)
+        # A metric of the user's own does not say whether labels name classes; beside several scores whole numbers do.
+        named = spec.metric.function.labels == "class" or (values or 1) > 1
+        whole = named and np.issubdtype(samples.labels.dtype, np.integer)
         labels = torch.from_numpy(samples.labels.astype(np.int64 if whole else np.float32))
-        classes = class_count(spec)
+        classes = values and max(2, values)  # a single score tells two classes apart
         if whole and classes and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
             raise DataError(f"{path}: labels go from {labels.min()} to {labels.max()}, but there are {classes} classes")
-    return TrainingData(inputs, labels, tuple(order[held:]), tuple(order[:held]))
+    return TrainingData(inputs, labels, used, held)
+
+
+def split(count: int, training: Training) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The rows to learn from, and those that judge. What may judge follows from `count` and `held_out` alone, so that
+    no technique judges by what one before it has learned; `seed` and `samples` only choose among the rest."""
+    import torch
+
+    def shuffled(size: int, seed: int) -> list[int]:
+        found: list[int] = torch.randperm(size, generator=torch.Generator().manual_seed(seed)).tolist()
+        return found
+
+    order = shuffled(count, SPLIT)
+    wanted = min(count, training.samples or count)
+    held, apart = (max(1, int(size * training.held_out)) for size in (wanted, count))
+    used = order[apart:]
+    if len(used) > wanted - held:
+        used = [used[at] for at in shuffled(len(used), training.seed)[: wanted - held]]
+    return tuple(used), tuple(order[:held])
 
 
 def batches(rows: Sequence[int], size: int) -> Iterator[list[int]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.kernels import Masks
 from core.files import write_atomically
@@ -60,12 +60,8 @@ def resume(state: TrainingState, path: Path | None) -> bool:
     """Sets the state to that of the checkpoint. False if there is none, or it cannot be read."""
     import torch
 
-    if path is None or not path.is_file():
-        return False
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        print(f"{path} cannot be read ({type(error).__name__}), so the training starts anew")
+    content = _checkpoint(path)
+    if not content:
         return False
     state.network.load_state_dict(content["network"])
     state.optimizer.load_state_dict(content["optimizer"])
@@ -78,6 +74,25 @@ def resume(state: TrainingState, path: Path | None) -> bool:
     state.best_epoch, state.standing = content["best_epoch"], content["standing"]
     print(f"goes on after epoch {state.epoch}, where an earlier run was interrupted")
     return True
+
+
+def epochs_done(path: Path) -> int:
+    """How many epochs the training of a checkpoint has behind it; 0 if there is none, or it cannot be read."""
+    return int(_checkpoint(path).get("epoch", 0))
+
+
+def _checkpoint(path: Path | None) -> dict[str, Any]:
+    """What `save` wrote; nothing if there is none, or it cannot be read."""
+    import torch
+
+    if path is None or not path.is_file():
+        return {}
+    try:
+        found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        print(f"{path} cannot be read ({type(error).__name__}), so the training starts anew")
+        return {}
+    return found
 
 
 @contextmanager

@@ -66,9 +66,11 @@ class OptimizeReport(ResultModel):
     budget_s: float
     spent_s: float
     answer: Annotated[tuple[str, ...], Field(description="sentences: what was found, or how near one can come")]
-    found: Annotated[bool, Field(description="whether a candidate keeps to all targets")]
+    found: Annotated[
+        bool, Field(description="whether a chosen candidate keeps to all targets, timed again at its build as well")
+    ]
     chosen: Annotated[tuple[str, ...], Field(description="variants within the targets that no other beats")] = ()
-    nearest: Annotated[str | None, Field(description="where none is found: the variant that misses by least")] = None
+    nearest: Annotated[str | None, Field(description="where none is chosen: the variant that misses by least")] = None
     left_out: Annotated[tuple[str, ...], Field(description="what was not looked at, and why")] = ()
     built_spec: Annotated[str | None, Field(description="the spec that builds the chosen variants again")] = None
     rows: tuple[CandidateRow, ...]

@@ -2,8 +2,9 @@
 
 What a machine does meanwhile (another tenant, heat, a clock that changes) lasts longer than a request, so requests are
 no independent evidence; passes nearly are. A block's ratio compares windows that lie seconds apart, the variants in
-random order, and the interval comes from resampling the blocks. Where requests failed, or the load generator was a part
-of what was measured, there is no verdict, and the reason instead.
+random order, and the interval comes from the ranks of the blocks' ratios, which a few disturbed blocks do not move.
+Where requests failed, or the load generator was a part of what was measured, there is no verdict, and the reason
+instead.
 """
 
 from __future__ import annotations

@@ -66,12 +66,11 @@ class PruneChannels(Step):
             if not matches(layer.members, settings.layers) or matches(layer.members, settings.keep):
                 continue
             left = channels_left(layer.channels, settings.share, settings.multiple)
-            if left == layer.channels:
-                print(f"{layer.layer} keeps its {left} channels: fewer would be no multiple of {settings.multiple}")
-            elif obstacle := self._obstacle(whole, layer, layer.channels - max(1, left), spec):
+            obstacle = self._obstacle(whole, layer, left, spec)
+            if obstacle:
                 if named := [name for name in layer.members if name in settings.layers]:
                     raise StepError(f"{spec.name}: {named[0]} cannot lose channels: {obstacle}")
-                print(f"{layer.layer} keeps its {layer.channels} channels: {obstacle}")
+                print(f"{layer.layer} keeps its {layer.channels} channel{'s' * (left != 1)}: {obstacle}")
             elif left == 0:
                 raise StepError(
                     f"{spec.name}: a share of {settings.share:g} leaves {layer.layer} none of its {layer.channels} "
@@ -81,12 +80,16 @@ class PruneChannels(Step):
                 found.append(layer)
         return found
 
-    def _obstacle(self, whole: Reduced, layer: Coupled, count: int, spec: ModelSpec) -> str | None:
-        """Why a layer cannot lose channels, if so: known from its kind, or found out by trying."""
+    def _obstacle(self, whole: Reduced, layer: Coupled, left: int, spec: ModelSpec) -> str | None:
+        """Why a layer cannot go down to so many channels, if so: known from its kind, or found out by trying."""
+        if layer.channels == 1:
+            return "it has a single one"
+        if left == layer.channels:
+            return f"the share leaves no smaller multiple of {self.settings.multiple}"
         if layer.obstacle:
             return layer.obstacle
         try:
-            self._less(whole, layer.layer, count, spec)
+            self._less(whole, layer.layer, layer.channels - max(1, left), spec)
         except StepError as error:
             return str(error)
         return None
@@ -128,6 +131,8 @@ class PruneChannels(Step):
 
 def channels_left(channels: int, share: float, multiple: int) -> int:
     """How many channels stay: the multiple nearest to what the share leaves, at least one of it; none if the share
-    leaves less than one channel."""
+    leaves less than one channel. All of them if there are no more than one multiple."""
+    if channels <= multiple:
+        return channels
     left = round(channels * (1 - share), 6)  # 10 of which 0.9 go leave one, whatever the last bit says
     return min(channels, max(1, round(left / multiple)) * multiple) if left >= 1 else 0

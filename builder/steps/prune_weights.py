@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -62,16 +61,17 @@ class PruneWeights(Step):
         return keep_best(scores(kernels(network), self.settings.by, generator), share, self.settings.scope)
 
     def _rising(self, network: nn.Module, task: Task) -> Task:
-        """The task with masks that take more and more; only epochs that have them in full may be kept."""
+        """The task with masks that take more and more; only epochs that end with them in full may be kept."""
+        steps = task.steps * task.training.epochs
+        last = min(steps - 1, max(1, int(RAMP * steps)))  # the step that has them in full, the very last at the latest
 
-        def before_step(step: int, steps: int) -> None:
-            last = max(1, int(RAMP * steps))
+        def before_step(step: int) -> None:
             if (step <= last and step % max(1, last // UPDATES) == 0) or step == last:
-                task.masks.update(self._masks(network, cubic(self.settings.share, step / last)))
+                progress = step / last if last else 1.0
+                task.masks.update(self._masks(network, cubic(self.settings.share, progress)))
                 apply(task.masks, network)
 
-        full = math.ceil(RAMP * task.training.epochs)
-        return replace(task, before_step=before_step, keep_from=max(1, full))
+        return replace(task, before_step=before_step, keep_from=last // task.steps + 1)
 
 
 def cubic(share: float, progress: float) -> float:

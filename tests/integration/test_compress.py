@@ -158,6 +158,9 @@ def test_the_channels_that_matter_least_go(spec: ModelSpec, tmp_path: Path) -> N
         (32, 0.7, 8, 8),
         (32, 0.95, 8, 8),
         (4, 0.5, 8, 4),
+        (6, 0.875, 8, 6),
+        (8, 0.95, 8, 8),
+        (1, 0.9, 1, 1),
         (10, 0.95, 1, 0),
         (10, 0.9, 1, 1),
     ],
@@ -309,6 +312,23 @@ def test_what_is_left_whole_is_said_and_the_rest_is_pruned(tmp_path: Path, capsy
     assert "first keeps its 32 channels: the network does not run with fewer channels" in capsys.readouterr().out
     with pytest.raises(StepError, match="quadrants has not lost a channel: no layer can"):
         made(spec, tmp_path, channels(0.5, keep=["head.*"]))
+
+
+def test_layers_that_are_too_narrow_do_not_keep_the_others_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One score, and a layer of six channels, of which seven eighths would leave none."""
+    code = "from torch import nn\n\nLAYERS = nn.Linear(64, 32), nn.Linear(32, 6), nn.Linear(6, 1)\n\n"
+    code += "def make():\n    return nn.Sequential(nn.Flatten(), *LAYERS)\n"
+    spec = quadrants_spec(tmp_path / "model", code)
+    found = network(spec, made(spec, tmp_path, channels(0.875)))
+    assert [found[at].out_features for at in (1, 2, 3)] == [8, 6, 1]
+    shown = capsys.readouterr().out
+    assert "2 keeps its 6 channels: the share leaves no smaller multiple of 8" in shown
+    assert "3 keeps its 1 channel: it has a single one" in shown
+    for layer, why in (("2", "the share leaves no smaller multiple of 8"), ("3", "it has a single one")):
+        with pytest.raises(StepError, match=f"quadrants: {layer} cannot lose channels: {why}"):
+            made(spec, tmp_path, channels(0.875, layers=["1", layer]))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from builder.build import BuildOptions, Listener, build
 from builder.candidates import candidates_of
 from builder.keys import make_keys
 from builder.search import Candidate, Look
-from builder.search_run import Search, SearchListener, look_at, techniques_of
+from builder.search_run import Search, SearchListener, TooLongError, look_at, techniques_of
 from builder.spec_compress import Distillation, FineTuning
 from builder.spec_file import load_spec
 from builder.worker import Workplace, Workshop
@@ -157,8 +157,9 @@ def test_absurd_targets_are_answered_honestly_and_publish_nothing(found: tuple[P
     assert done.returncode == 10
     assert not (tmp_path / "repository").exists()
     assert "No candidate keeps to all targets, so nothing is published." in done.stdout
-    assert re.search(r"The nearest is \w+: \d+\.\d kB, ", done.stdout)
-    assert re.search(r"What it would take: --max-size 0\.0\d+MB alone would do \(\w+\)\.", done.stdout)
+    assert re.search(r"The nearest is narrow\w+: its structure takes \d+\.\d kB and \S+ ms, before tr", done.stdout)
+    wanted = r"What it would take: --max-size 0\.0\d+MB, if .* measured, --max-size 0\.0\d+MB alone would do \(\w+\)\."
+    assert re.search(wanted, done.stdout)
     assert re.search(r"No structure fits, trained or not: even \w+ takes \d+\.\d kB and \S+ ms\.", done.stdout)
     assert not (re.search(r"\bkept\b", done.stdout))
 
@@ -188,13 +189,16 @@ def test_what_the_budget_does_not_allow_is_not_trained(found: tuple[Path, Done])
         assert late.measured == {}
         planned = techniques_of(search(20.0, 100.0), one)[-1]
         tuned = techniques_of(search(20.0, 100.0), Candidate("tuned50", "onnx_fp32"))[-1]
+        again = techniques_of(search(20.0, 50.0), one)[-1]
+        with pytest.raises(TooLongError, match="and 0 s are left"):
+            techniques_of(search(0.0, 50.0), one)
     finally:
         workshop.close()
     assert isinstance(planned, Distillation)
     assert 1 <= planned.train.epochs < 1000
     assert isinstance(tuned, FineTuning)
     assert 1 <= tuned.epochs < 1000
-    assert techniques_of(search(0.0, 50.0), one)[-1] == planned  # a smaller budget keeps to the plan
+    assert again == planned  # a smaller budget keeps to the plan, if there is time for it
 
 
 def test_a_killed_search_goes_on_where_it_was(tmp_path: Path) -> None:

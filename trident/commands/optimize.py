@@ -23,7 +23,8 @@ NOTHING_FOUND = 10
 
 
 def run(options: argparse.Namespace) -> int:
-    """Searches; 0 if a variant keeps to all targets, 10 if none does, 4 if a chosen one could not be published."""
+    """Searches; 0 if a variant keeps to all targets, 10 if none does (any more, when it is timed again for publishing),
+    4 if a chosen one could not be published."""
     if options.max_size is None and options.max_latency is None and options.max_drop is None:
         raise UsageError("nothing to search for; give at least one of --max-size, --max-latency and --max-drop")
     latency_ms = None if options.max_latency is None else options.max_latency * 1e3

@@ -190,6 +190,36 @@ def test_layers_that_cannot_be_factored_say_why() -> None:
     ]
 
 
+class Keywords(nn.Module):
+    """Layers that are called by keyword, the last with one of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.own = nn.Linear(16, 16), nn.Conv1d(4, 8, 1), Scaled(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[n, 4, 16] -> [n, 8, 16]`."""
+        return self.own(by=2.0, value=self.second(input=self.first(input=x)))
+
+
+class Scaled(nn.Linear):
+    """With an argument more."""
+
+    def forward(self, value: Tensor, by: float) -> Tensor:  # type: ignore[override]
+        """`[..., 16] -> [..., 16]`."""
+        return super().forward(value) * by
+
+
+def test_a_layer_may_be_called_by_keyword() -> None:
+    network, inputs = Keywords().eval(), (torch.randn(2, 4, 16),)
+    first, second, own = layers_of(network, inputs)
+    assert (first.read, first.written, first.obstacle) == (4, 4, None)
+    assert (second.read, second.written, second.obstacle) == (16, 16, None)
+    assert own.obstacle == "own is a Scaled, whose own code decides what it computes"
+    assert does_not_run(network, "first", Ranks(16, 4), inputs) is None
+    assert does_not_run(network, "second", Ranks(4, 2), inputs) is None
+
+
 def test_a_layer_that_is_called_twice_counts_twice_and_is_replaced_at_its_place() -> None:
     inner = nn.Sequential(nn.Linear(16, 16), nn.ReLU())
     network = nn.Sequential(inner, inner)

@@ -20,10 +20,11 @@ from builder.finetune import Task, fit, labelled_task, standing
 from builder.losses import outputs_of, task_loss
 from builder.source import load_torch
 from builder.spec import MetricSpec, ModelSpec
-from builder.spec_compress import Training
+from builder.spec_compress import Training, WeightPruning
 from builder.spec_file import load_spec
+from builder.steps.prune_weights import PruneWeights
 from builder.training_data import Batch, load_training, varied
-from tests.support.quadrants import fresh, quadrants, quadrants_spec
+from tests.support.quadrants import fresh, made, quadrants, quadrants_spec
 
 ROOT = Path(__file__).parents[3]
 TRAINING = Training(epochs=4, lr=3e-3, batch=50)
@@ -153,6 +154,42 @@ def test_masks_are_kept_through_training(spec: ModelSpec) -> None:
     assert (network.head.weight[:, 1::2] != before["head.weight"][:, 1::2]).all()
 
 
+def test_a_metric_is_shown_with_its_sign(spec: ModelSpec, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("def below(output, labels):\n    return -0.25\n")
+    for higher in (True, False):
+        metric = MetricSpec(name=f"{tmp_path / 'own.py'}:below", output="scores", higher_is_better=higher)
+        judged = spec.model_copy(update={"metric": metric})
+        network = untrained(judged)
+        fit(network, labelled_task(judged, Training(epochs=1), network))
+        assert capsys.readouterr().out.count(", below -0.25 on 60 held-out samples") == 2
+
+
+@pytest.mark.parametrize(("epochs", "batch"), [(1, 600), (2, 600), (2, 50), (3, 200), (4, 100)])
+def test_a_gradual_schedule_is_complete_in_whatever_epoch_is_kept(
+    spec: ModelSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, epochs: int, batch: int
+) -> None:
+    """The earlier the epoch the better it is said to be, so that the earliest that may be kept is."""
+    said = iter(range(99))
+    monkeypatch.setattr(finetune, "standing", lambda *_: finetune.Standing(-float(next(said)), 0.0))
+    training = {"epochs": epochs, "batch": batch}
+    settings = {"step": "prune_weights", "share": 0.8, "gradual": True, "train": training}
+    artifact = made(spec, tmp_path, PruneWeights(WeightPruning.model_validate(settings)))
+    kernels = [value for value in load_torch(spec, artifact.path).parameters() if value.dim() > 1]
+    zeros = sum(int((value == 0).sum()) for value in kernels)
+    assert zeros == round(0.8 * sum(value.numel() for value in kernels))
+
+
+def test_no_training_learns_from_what_another_one_judges_by(spec: ModelSpec) -> None:
+    """Whatever seeds and numbers of samples the techniques of a compression have."""
+    trainings = [Training(seed=seed, samples=samples) for seed in (0, 1) for samples in (None, 50, 599)]
+    found = [load_training(spec, training) for training in trainings]
+    for one in found:
+        assert len({*one.used, *one.held}) == len(one.used) + len(one.held)
+        assert all(not set(one.held) & set(other.used) for other in found)
+    assert [(len(one.used), len(one.held)) for one in found[:3]] == [(540, 60), (45, 5), (540, 59)]
+    assert set(found[1].used) != set(found[4].used)  # chosen by the seed
+
+
 def test_a_frozen_network_keeps_its_statistics(spec: ModelSpec) -> None:
     means = []
     for frozen in (True, False):
@@ -226,6 +263,30 @@ def test_each_kind_of_metric_has_its_loss(
     judged = spec.model_copy(update={"metric": MetricSpec(name=metric, output="scores")})
     loss = task_loss(judged)([torch.tensor(outputs)], Batch([0], (), torch.tensor(labels)))
     assert float(loss) == pytest.approx(expected, abs=1e-5)
+
+
+OWN = """\
+def hits(output, labels):
+    return (output.argmax(1) == labels).mean()
+"""
+
+
+def test_a_metric_of_ones_own_on_a_classifier_is_trained_by_its_classes(tmp_path: Path) -> None:
+    """Squared errors would drive all four scores towards the class's number, and the metric to a quarter."""
+    (tmp_path / "own.py").write_text(OWN)
+    own = MetricSpec(name=f"{tmp_path / 'own.py'}:hits", output="scores")
+    judged = quadrants_spec(tmp_path).model_copy(update={"metric": own})
+    network = untrained(judged)
+    task = labelled_task(judged, TRAINING.model_copy(update={"lr": 0.01}), network)
+    assert fit(network, task).metric > 0.5
+    batch = task.data.batch([0, 1])
+    scores = torch.zeros(2, 4)
+    assert float(task.loss([scores], batch)) == pytest.approx(np.log(4))
+    with pytest.raises(StepError, match=r"each label is one number, and 'scores' has 4 values a sample.*; give whole"):
+        task.loss([scores], batch._replace(labels=torch.tensor([0.5, 1.5])))
+    single = judged.outputs[0].model_copy(update={"dims": (1,)})
+    measured = load_training(judged.model_copy(update={"outputs": (single,)}), TRAINING)
+    assert measured.labels is not None and measured.labels.dtype == torch.float32  # counts, such as years
 
 
 def test_outputs_of_every_kind_are_a_list() -> None:

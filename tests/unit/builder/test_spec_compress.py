@@ -30,6 +30,10 @@ COMPRESSIONS = {
         f"small: [{PRUNE[:-1]}, train: {{epoch: 3}}}}]",
         r"compress.small\[0\].train.epoch: unknown field; did you mean 'epochs'\?$",
     ),
+    "too few samples": (
+        "small: [{step: finetune, samples: 1}]",
+        r"small\[0\].samples: Input should be greater than or equal to 10$",
+    ),
     "all of it": ("small: [{step: prune_weights, share: 1.0}]", r"small\[0\].share: .* less than 1 \(it is 1.0\)$"),
     "loss without unit": (
         f"small: [{PRUNE[:-1]}, threshold: '1'}}]",
@@ -39,6 +43,20 @@ COMPRESSIONS = {
         "small: [{step: prune_weights, share: 0.5, gradual: true}]",
         r"compress.small\[0\]: gradual raises the share while training: give `train`",
     ),
+}
+TICKET = "{step: lottery_ticket, share: 0.5}"
+EARLY = f"{TICKET[:-1]}, early: e.safetensors}}"
+SPARSE = "{step: prune_weights, share: 0.5}"
+FACTORS = "{step: low_rank, share: 0.5}"
+# Orders in which a technique would undo what another one did.
+UNDONE = {
+    "pruned": (f"{SPARSE}, {TICKET}", "lottery_ticket takes all weights back to fresh ones, so that prune_weights"),
+    "pruned, early": (f"{SPARSE}, {EARLY}", "takes all weights back to early ones, so that prune_weights before it"),
+    "tuned": (f"{{step: finetune}}, {PRUNE}, {TICKET}", "so that finetune before it would be for nothing; put it a"),
+    "taught": (f"{{step: distill}}, {TICKET}", "so that distill before it would be for nothing"),
+    "twice": (f"{TICKET}, {TICKET}", "so that lottery_ticket before it would be for nothing"),
+    "zeros": (f"{SPARSE}, {FACTORS}", r"small: low_rank would fill the zeros that prune_weights makes; put low_rank"),
+    "zeros of a ticket": (f"{TICKET}, {FACTORS}", "would fill the zeros that lottery_ticket makes"),
 }
 VARIANTS = {
     "smal_onnx_fp32": r":11: variants\[0\]: 'smal_onnx_fp32' is not known; did you mean 'small_onnx_fp32'\?$",
@@ -62,6 +80,25 @@ def test_a_compression_that_cannot_be(tmp_path: Path, kind: str) -> None:
     with pytest.raises(SpecError, match=sentence) as caught:
         load_spec(written(tmp_path, compress))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", UNDONE)
+def test_an_order_that_undoes_what_was_done(tmp_path: Path, kind: str) -> None:
+    compress, sentence = UNDONE[kind]
+    with pytest.raises(SpecError, match=sentence) as caught:
+        load_spec(written(tmp_path, f"small: [{compress}]"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "compress",
+    [
+        f"{TICKET}, {{step: finetune}}, {SPARSE}", f"{FACTORS}, {TICKET}, {{step: distill}}", f"{PRUNE}, {TICKET}",
+        f"{{step: finetune}}, {EARLY}", f"{FACTORS}, {SPARSE}",
+    ],
+)  # fmt: skip
+def test_an_order_that_undoes_nothing(tmp_path: Path, compress: str) -> None:
+    assert len(load_spec(written(tmp_path, f"small: [{compress}]")).compress["small"]) == compress.count("step:")
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

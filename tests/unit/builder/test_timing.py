@@ -76,7 +76,7 @@ def test_rounds_in_which_the_cpu_was_taken_away_are_left_out(
     def busy() -> bool:
         return int(clock[0] / 0.7) % 2 == 1
 
-    monkeypatch.setattr(timing, "_waited_s", lambda: clock[0] if busy() else 0.0)
+    monkeypatch.setattr(timing, "waited_s", lambda: clock[0] if busy() else 0.0)
     original, variant = _takes(clock, lambda: 0.4 if busy() else 0.008), _takes(clock, lambda: 0.002)
     found = time_pair(original, variant, SAMPLE)
     assert not found.disturbed
@@ -84,7 +84,7 @@ def test_rounds_in_which_the_cpu_was_taken_away_are_left_out(
 
 
 def test_a_machine_that_is_never_quiet_is_told_of(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "_waited_s", lambda: clock[0])
+    monkeypatch.setattr(timing, "waited_s", lambda: clock[0])
     found = time_pair(_takes(clock, lambda: 0.4), _takes(clock, lambda: 0.001), SAMPLE)
     assert found.disturbed
     assert clock[0] < timing.MOST_S + 3  # and not waited for without end
@@ -99,10 +99,10 @@ def test_what_our_threads_waited_for_a_cpu_is_read_from_the_kernel() -> None:
         for rival in rivals:
             os.sched_setaffinity(rival.pid, {min(allowed)})
         os.sched_setaffinity(0, {min(allowed)})
-        started, before = time.perf_counter(), timing._waited_s()
+        started, before = time.perf_counter(), timing.waited_s()
         while time.perf_counter() < started + 1:
             pass
-        share = (timing._waited_s() - before) / (time.perf_counter() - started)
+        share = (timing.waited_s() - before) / (time.perf_counter() - started)
     finally:
         os.sched_setaffinity(0, allowed)
         for rival in rivals:
