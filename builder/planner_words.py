@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from builder.planner import Facts, Plan, Split, call_ms
+from builder.planner import AROUND_MS, Facts, Plan, Split, call_ms
 from builder.spec import Batch, Serving
 
 
@@ -54,8 +54,8 @@ def why_batch(plan: Plan, facts: Facts, batch: Batch, proven: str) -> str:
         beyond = call_ms(costs, threads, last) / last
         return (
             f"the knee of the measured times: a sample takes {alone:.3g} ms alone, {there:.3g} ms in a batch of "
-            f"{plan.batch}, {beyond:.3g} ms in one of {last};\n# `batch.max` in the spec fixes it; the batch axis was "
-            f"run at {proven}"
+            f"{plan.batch}, {beyond:.3g} ms in one of {last},\n# and the server about {AROUND_MS} ms for each batch; "
+            f"`batch.max` in the spec fixes the limit;\n# the batch axis was run at {proven}"
         )
     knee = f"a sample costs hardly less beyond a batch of {plan.split.knee}"
     return f"the spec's batch.max; the batch axis was run at {proven}; {knee}"

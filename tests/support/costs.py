@@ -8,7 +8,7 @@ from core.results import CallTime, Costs
 def costs_of(
     *,
     overhead_ms: float = 0.0,
-    sample_ms: float = 1.0,
+    sample_ms: float = 100.0,
     serial: float = 0.0,
     cores: int = 4,
     crowding: float = 1.0,

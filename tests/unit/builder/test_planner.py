@@ -78,7 +78,7 @@ def test_what_the_spec_fixes_is_said_to_be_fixed() -> None:
     assert "the spec's batch.max" in why_batch(planned, facts(costs_of()), Batch(max=16), "1, 2, 3, 16")
 
 
-@pytest.mark.parametrize(("overhead_ms", "knee"), [(0.0, 1), (1.0, 16), (0.15, 4), (100.0, 32)])
+@pytest.mark.parametrize(("overhead_ms", "knee"), [(0.0, 1), (100.0, 16), (15.0, 4), (10000.0, 32)])
 def test_the_batch_limit_is_the_knee_of_the_measured_times(overhead_ms: float, knee: int) -> None:
     costs = costs_of(overhead_ms=overhead_ms)
     planned = plan(facts(costs), Serving(), Batch())
@@ -87,8 +87,12 @@ def test_the_batch_limit_is_the_knee_of_the_measured_times(overhead_ms: float, k
         assert f"in a batch of {knee}" in why_batch(planned, facts(costs), Batch(), "1, 2, 3, 32")
 
 
+def test_a_small_network_is_batched_for_what_the_server_takes_around_it() -> None:
+    assert plan(facts(costs_of(sample_ms=0.5)), Serving(), Batch()).batch == 32
+
+
 def test_a_limit_of_the_spec_bounds_the_expected_rate() -> None:
-    costs = costs_of(overhead_ms=10.0)
+    costs = costs_of(overhead_ms=1000.0)
     small, large = (plan(facts(costs), Serving(), Batch(max=limit)).split.rate for limit in (2, 32))
     assert small == pytest.approx(rate(costs, 1, 4, 2))
     assert large > 3 * small
@@ -114,7 +118,7 @@ def test_without_measurements_one_instance_has_all_cores() -> None:
 
 
 def test_times_follow_amdahls_law_between_and_beyond_what_was_measured() -> None:
-    costs = costs_of(overhead_ms=2.0, serial=0.25)
+    costs = costs_of(overhead_ms=2.0, sample_ms=1.0, serial=0.25)
     assert call_ms(costs, 2, 4) == pytest.approx(6 * (0.25 + 0.75 / 2))
     assert call_ms(costs, 16, 4) == pytest.approx(6 * (0.25 + 0.75 / 16))
     assert call_ms(costs, 1, 3) == pytest.approx(5.0)

@@ -91,10 +91,10 @@ def test_the_planned_batch_limit_is_what_is_warmed_up(tmp_path: Path) -> None:
     spec = _spec(tmp_path)
     path = tmp_path / "model.yaml"
     path.write_text(path.read_text().replace("batch: {max: 8}\n", ""))
-    _, config = _config(load_spec(path), costs=costs_of(overhead_ms=0.15))
+    _, config = _config(load_spec(path), costs=costs_of(overhead_ms=15.0))
     assert config.max_batch_size == 4
     assert [warmup.batch_size for warmup in config.model_warmup] == [1, 4]
-    text, config = _config(spec, costs=costs_of(overhead_ms=0.15))
+    text, config = _config(spec, costs=costs_of(overhead_ms=15.0))
     assert config.max_batch_size == 8
     assert "the spec's batch.max" in text
 
