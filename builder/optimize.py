@@ -156,7 +156,7 @@ def _published(
     if targets.time_ms is None or result.time_ms is None or result.time_ms <= targets.time_ms:
         return row.model_copy(update={"published": True})
     taken, allowed = time_words(result.time_ms), time_words(targets.time_ms)
-    reason = f"timed again for publishing, it took {taken}, and {allowed} are allowed"
+    reason = f"takes {taken} when it is timed again, {allowed} are allowed"
     return row.model_copy(update={"published": True, "verdict": "dropped", "reason": reason})
 
 

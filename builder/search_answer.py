@@ -22,8 +22,9 @@ def answer(rows: Sequence[CandidateRow], picked: Sequence[str], targets: Targets
         head = f"{kept} of {len(measured)} measured candidates keep to all targets; no other beats these:"
         if len(late) == len(picked):
             head = "Nothing that is published keeps to all targets: timed again, it takes longer than is allowed."
-        found = [f"{name}: {facts(measured[name], metric)}{_doubt(measured[name], targets)}." for name in picked]
-        return (head, *found, *(f"{name} misses --max-latency: {reason}." for name, reason in late.items()))
+        words = {name: f"{name}: {facts(measured[name], metric)}{_doubt(measured[name], targets)}" for name in picked}
+        found = [f"{words[name]}." for name in picked if name not in late]
+        return (head, *found, *(f"{words[name]}; it is published, but {reason}." for name, reason in late.items()))
     waiting = sum(row.verdict == "not tried" for row in rows)
     found = ["No candidate keeps to all targets, so nothing is published."]
     every = compared(rows, targets)
@@ -54,11 +55,12 @@ def one_keeps(rows: Sequence[CandidateRow], picked: Sequence[str]) -> bool:
 
 
 def compared(rows: Sequence[CandidateRow], targets: Targets) -> dict[str, Figures]:
-    """What may come nearest: all that was measured; and where nothing fits by size and time, of which none was trained,
-    the structures as well."""
+    """What may come nearest: all that was measured; and where no structure fits, so that none was trained, the
+    structures as well."""
     measured = {row.variant: row.measured for row in rows if row.measured}
     structures = {row.variant: row.estimated for row in rows if row.estimated and not row.measured}
-    fit = any(fits(figures, targets) for figures in (*structures.values(), *measured.values()))
+    trained = [figures for row in rows if row.compression and (figures := row.measured)]
+    fit = any(fits(figures, targets) for figures in (*structures.values(), *trained))
     return measured if fit else {**measured, **structures}
 
 

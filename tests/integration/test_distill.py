@@ -26,6 +26,7 @@ from builder.errors import CheckpointError, DataError, SpecError, StepError
 from builder.recipes import recipe_of
 from builder.source import load_torch, source_artifact
 from builder.spec import ModelSpec
+from builder.spec_base import resolved
 from builder.spec_compress import ChannelPruning, Distillation, Training, WeightPruning
 from builder.spec_distill import Teacher
 from builder.spec_file import load_spec
@@ -312,7 +313,7 @@ def test_what_cannot_be_distilled_is_refused_in_a_sentence(spec: ModelSpec, tmp_
     settings, error, sentence = REFUSED[kind]
     folder = spec.data.calibration.parent
     with pytest.raises(error, match=sentence) as caught:
-        made(spec, tmp_path, Distill(distill(**settings).settings.resolved(folder)))  # type: ignore[arg-type]
+        made(spec, tmp_path, Distill(resolved(distill(**settings).settings, folder)))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
