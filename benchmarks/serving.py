@@ -40,7 +40,7 @@ from core.load_results import LoadWindow
 from core.machine import cores, describe, now, versions
 from core.results import ResultModel
 from core.samples import SamplePackInfo, pack_bytes, write_pack
-from core.tensors import TensorSpec
+from core.tensors import Arrays, TensorSpec
 from server.options import ServeOptions
 from server.supervisor import Server
 
@@ -300,8 +300,9 @@ def users_per_core(work: Path) -> Measured:
 
 def write_null_pack(folder: Path) -> None:
     """Samples for the model that answers ten zeros to whatever it gets."""
-    inputs = {"x": np.random.default_rng(1).random((64, SMALL), np.float32)}
-    goldens, labels = {"y": np.zeros((64, 10), np.float32)}, np.zeros(64, np.int64)
+    inputs: Arrays = {"x": np.random.default_rng(1).random((64, SMALL), np.float32)}
+    goldens: Arrays = {"y": np.zeros((64, 10), np.float32)}
+    labels = np.zeros(64, np.int64)
     data = pack_bytes(inputs, goldens, labels)
     info = SamplePackInfo(
         model="null", count=64, inputs=(TensorSpec(name="x", dtype="float32", dims=(SMALL,)),),

@@ -25,7 +25,7 @@ def onnx_peers(model: Path) -> dict[str, tuple[Peer, ...]]:
     file, many = str(model), str(cores())
     fastapi = {
         dialect: tuple(
-            Peer(f"fastapi-{dialect}-{workers}", "fastapi_onnx.py", (file, "{port}", workers), dialect)  # type: ignore[arg-type]
+            Peer(f"fastapi-{dialect}-{workers}", "fastapi_onnx.py", (file, "{port}", workers), dialect)
             for workers in ("1", many)
         )
         for dialect in ("bytes", "json")

@@ -144,7 +144,7 @@ def address_of(contestant: Contestant, protocol: Protocol) -> Address:
 def ready(contestant: Contestant) -> Ready:
     """Makes a contestant's requests from its pack, whole and beforehand."""
     pack, dialect = read_pack(contestant.pack), contestant.dialect
-    if dialect not in OVER_HTTP:
+    if dialect in ("raw", "http", "grpc"):
         wire = open_wire(dialect)
         head = wire.head(contestant.model)
         requests = tuple(head + rest for rest in wire.encode_pack(pack))
@@ -175,5 +175,6 @@ def check(one: Ready) -> None:
     golden = one.pack.goldens[one.pack.info.metric_output][recorded.samples]
     if recorded.failed:
         raise SystemExit(f"{one.contestant.name} does not answer: {recorded.first_failure}")
-    if np.linalg.norm(recorded.outputs - golden) > NOISE * np.linalg.norm(golden):
+    answers, wanted = recorded.outputs.astype(np.float64), golden.astype(np.float64)
+    if np.linalg.norm(answers - wanted) > NOISE * np.linalg.norm(wanted):
         raise SystemExit(f"{one.contestant.name} does not give the answers of {one.pack.info.model}")
