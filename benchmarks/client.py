@@ -24,7 +24,7 @@ import tritonclient.http
 
 from benchmarks.client_faults import Ask, Load, deadline_ratios, meanwhile, our_ask, steady_load, storm
 from benchmarks.client_latency import QUIET, measure, write_models
-from benchmarks.demo import claim, claims_table, commit, counted
+from benchmarks.demo import claim, claims_table, commit, counted, tally
 from client import AsyncInferenceClient, InferenceClient, Settings
 from core.comparison import Benchmark, Claim
 from core.files import write_atomically
@@ -244,7 +244,7 @@ def main() -> None:
         write_atomically(result, run(options.rounds, options.scale).to_json())
     benchmark = Benchmark.model_validate_json(result.read_bytes())
     write_atomically(PAGE, rewrite(PAGE.read_text(), benchmark).encode())
-    print(f"{result}: {sum(one.holds for one in benchmark.claims)} of {len(benchmark.claims)} claims hold")
+    print(f"{result}: {tally(benchmark)}")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.demo import TRIDENT, claim, claims_table, commit, counted, run
+from benchmarks.demo import TRIDENT, claim, claims_table, commit, counted, run, tally
 from benchmarks.in_process import BUDGET, faster, in_process, lost, quickest, write_spec
 from benchmarks.int8_minilm import minilm
 from benchmarks.saturation import gains_db
@@ -167,7 +167,7 @@ def main() -> None:
     page = HERE.parent / "docs/variants.md"
     benchmark = Benchmark.model_validate_json(result.read_bytes())
     write_atomically(page, rewrite(page.read_text(), benchmark).encode())
-    print(f"{result}: {sum(c.holds for c in benchmark.claims)} of {len(benchmark.claims)} claims hold")
+    print(f"{result}: {tally(benchmark)}")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import numpy as np
 import onnxruntime
 
 from benchmarks.client_latency import SMALL, write_models
-from benchmarks.demo import claims_table, commit, counted
+from benchmarks.demo import claims_table, commit, counted, tally
 from benchmarks.peers.prepare import perf_analyzer
 from benchmarks.serving_load import Contestant, Dialect, Generator
 from benchmarks.serving_models import SIDE, build
@@ -383,7 +383,7 @@ def main() -> None:
             write_atomically(result, measure((options.work or Path(folder)).absolute()).to_json())
     benchmark = Benchmark.model_validate_json(result.read_bytes())
     write_atomically(PAGE, rewrite(PAGE.read_text(), benchmark).encode())
-    print(f"{result}: {sum(one.holds for one in benchmark.claims)} of {len(benchmark.claims)} claims hold")
+    print(f"{result}: {tally(benchmark)}")
 
 
 if __name__ == "__main__":

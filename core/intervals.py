@@ -13,6 +13,7 @@ from core.results import Interval
 
 Scores = NDArray[np.float64]
 Z95: Final = 1.959964
+TABLED: Final = {1: 12.706, 2: 4.303, 3: 3.182}  # Student's quantiles of 97.5%
 EXACT_BLOCKS: Final = 60
 
 
@@ -52,6 +53,13 @@ def median_interval(values: Sequence[float]) -> Interval:
     """Of the median of a few repeated measurements."""
     array = np.asarray(values, float)
     return bootstrap(lambda rows: float(np.median(array[rows])), len(array), rounds=4000)
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Of the mean of a few independent measurements: Student's t (Biometrika 1908)."""
+    array = np.asarray(values, float)
+    reach = student95(len(array) - 1) * float(array.std(ddof=1)) / math.sqrt(len(array))
+    return float(array.mean()) - reach, float(array.mean()) + reach
 
 
 def steady(interval: Interval) -> bool:
@@ -111,8 +119,10 @@ def _expanded(means: Scores, blocks: int) -> Interval:
 
 
 def student95(freedom: int) -> float:
-    """Student's two-sided 95% quantile (Cornish and Fisher's expansion as in Abramowitz and Stegun, 26.7.5; within 0.1%
-    from 4 degrees of freedom on, and too small below 3)."""
+    """Student's two-sided 95% quantile (Cornish and Fisher's expansion as in Abramowitz and Stegun, 26.7.5, within 0.1%
+    from 4 degrees of freedom on; below, where it is too small, as in their tables)."""
+    if freedom in TABLED:
+        return TABLED[freedom]
     z = Z95
     terms = (
         z,

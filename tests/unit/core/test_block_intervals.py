@@ -5,12 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.intervals import block_ratio, student95, unpaired_ratio
+from core.intervals import block_ratio, mean_interval, student95, unpaired_ratio
 
 
 def test_students_quantiles_are_those_of_the_tables() -> None:
-    for freedom, value in ((4, 2.776), (5, 2.571), (9, 2.262), (19, 2.093), (99, 1.984), (10**6, 1.960)):
+    for freedom, value in (
+        (1, 12.706),
+        (2, 4.303),
+        (4, 2.776),
+        (5, 2.571),
+        (9, 2.262),
+        (19, 2.093),
+        (99, 1.984),
+        (10**6, 1.960),
+    ):
         assert student95(freedom) == pytest.approx(value, abs=0.004)
+
+
+def test_a_mean_of_three_has_a_wide_interval() -> None:
+    """By hand: 3 values of mean 3.153 and deviation 0.425, so 4.303 * 0.425 / sqrt(3) to each side."""
+    assert mean_interval([3.47, 2.67, 3.32]) == pytest.approx((2.097, 4.210), abs=0.002)
+    assert mean_interval([1.0, 1.0]) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize("blocks", [6, 20])
