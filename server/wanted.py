@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,18 @@ class Wanted:
 def read_wanted(folder: Path) -> Wanted:
     """What a model's folder asks for. A config that cannot be read says nothing here: that is for the server to say."""
     present = tuple(sorted(_numbers(folder)))
-    config = read_config(folder)
-    chosen = _choose(config.version_policy if config else None, present)
+    identity = _identity(folder / "config.pbtxt")
+    chosen = _choose(_policy(folder, identity), present)
     others = tuple(version for version in reversed(present) if version not in chosen)
     marks = tuple((version, _identity(folder / str(version))) for version in chosen)
-    return Wanted(chosen, others, (_identity(folder / "config.pbtxt"), marks))
+    return Wanted(chosen, others, (identity, marks))
+
+
+@lru_cache(maxsize=4096)
+def _policy(folder: Path, identity: tuple[int, ...]) -> Any:  # noqa: ARG001
+    """The version policy of the config.pbtxt that is this file; every model is looked at every second."""
+    config = read_config(folder)
+    return config.version_policy if config is not None else None
 
 
 def read_config(folder: Path) -> Any:
