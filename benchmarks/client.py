@@ -22,9 +22,10 @@ import numpy as np
 import tritonclient.grpc
 import tritonclient.http
 
+from benchmarks.claims import between, claim, claims_table, counted, tally
 from benchmarks.client_faults import Ask, Load, deadline_ratios, meanwhile, our_ask, steady_load, storm
 from benchmarks.client_latency import QUIET, measure, write_models
-from benchmarks.demo import claim, claims_table, commit, counted, tally
+from benchmarks.demo import commit
 from client import AsyncInferenceClient, InferenceClient, Settings
 from core.comparison import Benchmark, Claim
 from core.files import write_atomically
@@ -227,9 +228,7 @@ def run(rounds: int, scale: float) -> Benchmark:
 
 def rewrite(page: str, benchmark: Benchmark) -> str:
     """The page with the part between the marks made anew."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{claims_table(benchmark)}\n{END}{after}"
+    return between(page, BEGIN, END, claims_table(benchmark))
 
 
 def main() -> None:

@@ -20,9 +20,10 @@ from typing import Any, Final
 import numpy as np
 import yaml
 
+from benchmarks.claims import counted, tally
 from benchmarks.compress_pages import rewrite_pages
 from benchmarks.compress_search import optimized
-from benchmarks.demo import TRIDENT, commit, counted, run, tally
+from benchmarks.demo import TRIDENT, commit, run
 from benchmarks.in_process import EXAMPLES, InProcess, faster, lost, points, timed, write_spec
 from builder.artifact import Artifact
 from builder.data import Samples, load_samples

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from benchmarks.demo import claims_table
+from benchmarks.claims import between, claims_table
 from core.comparison import Benchmark
 from core.files import write_atomically
 from trident.console import megabytes, number, percent
@@ -46,9 +46,7 @@ PAGES: Final[dict[Path, Callable[[Benchmark], str]]] = {
 
 def rewritten(page: str, table: str) -> str:
     """The page with the part between the marks made anew."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+    return between(page, BEGIN, END, table)
 
 
 def rewrite_pages(benchmark: Benchmark) -> None:

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks.demo import TRIDENT, counted
+from benchmarks.claims import counted
+from benchmarks.demo import TRIDENT
 from benchmarks.in_process import points, write_spec
 from core.comparison import Claim
 from core.machine import cores

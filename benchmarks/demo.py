@@ -13,11 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
-from typing import Literal
 
+from benchmarks.claims import between, claim, claims_table, counted, tally
 from core.comparison import Benchmark, Claim, Summary
 from core.files import write_atomically
-from core.intervals import median_interval, steady
+from core.intervals import steady
 from core.load_results import LoadReport, LoadWindow
 from core.machine import now
 from core.results import BuildReport, BuildRow, Timing
@@ -27,29 +27,12 @@ from trident.summary import COLUMNS
 HERE = Path(__file__).parent
 SPEC = HERE.parent / "examples/fashion/model.yaml"
 BEGIN, END = "<!-- demo: begin (written by `make bench-demo`) -->", "<!-- demo: end -->"
-Better = Literal["higher", "lower"]
 DEMO = ["--seconds", "1"]  # as in the Makefile
 OWN_FP32 = {
     "onnx_int8_dynamic": "onnx_fp32", "onnx_int8_static": "onnx_fp32",
     "openvino_int8": "openvino_fp32", "pruned_openvino_int8": "openvino_fp32",
 }  # fmt: skip
 TRIDENT = [sys.executable, "-m", "trident.main"]
-
-
-def claim(name: str, values: list[float], unit: str, target: float, better: Better = "higher") -> Claim:
-    """A claim over repeated measurements. A single one has no interval, and so does not hold."""
-    low, high = median_interval(values)
-    met = low >= target if better == "higher" else high <= target
-    return Claim(
-        id=name, value=median(values), ci95=(low, high), unit=unit, target=target, better=better,
-        holds=met and len(values) > 1,
-    )  # fmt: skip
-
-
-def counted(name: str, value: float, unit: str, target: float | None, better: Better) -> Claim:
-    """A claim over something that is counted or was run once, which therefore has no interval."""
-    holds = target is None or (value >= target if better == "higher" else value <= target)
-    return Claim(id=name, value=value, ci95=(value, value), unit=unit, target=target, better=better, holds=holds)
 
 
 def gains(windows: tuple[LoadWindow, ...], variant: str, baseline: str) -> list[float]:
@@ -169,35 +152,9 @@ def readme_table(benchmark: Benchmark) -> str:
     return "\n".join([*lines, "", claims_table(benchmark, " with server and load generator on the same ones")])
 
 
-def tally(benchmark: Benchmark) -> str:
-    """How many claims hold, of those that have a target to miss."""
-    aimed = [claim.holds for claim in benchmark.claims if claim.target is not None]
-    return f"{sum(aimed)} of {len(aimed)} claims hold"
-
-
-def claims_table(benchmark: Benchmark, how: str = "") -> str:
-    """Where it was measured, and `how`; then a row for each claim."""
-    machine = benchmark.machine
-    lines = [
-        f"Measured on {benchmark.created_at[:10]}: {machine.cpu_model}, {machine.cores} cores{how}, "
-        f"{', '.join(machine.isa_flags)}.",
-        "",
-        "| claim | value | 95% interval | target | holds |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for c in benchmark.claims:
-        bound = f"{'at least' if c.better == 'higher' else 'at most'} {c.target:g}" if c.target is not None else "-"
-        interval = f"{c.ci95[0]:.3g} to {c.ci95[1]:.3g}" if c.ci95[0] < c.ci95[1] else "-"
-        holds = "-" if c.target is None else "yes" if c.holds else "**no**"
-        lines.append(f"| {c.id} ({c.unit}) | {c.value:.3g} | {interval} | {bound} | {holds} |")
-    return "\n".join(lines)
-
-
 def rewrite(readme: str, benchmark: Benchmark) -> str:
     """The README with the part between the marks made anew."""
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{readme_table(benchmark)}\n{END}{after}"
+    return between(readme, BEGIN, END, readme_table(benchmark))
 
 
 def main() -> None:

@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.demo import TRIDENT, claim, claims_table, commit, counted, run, tally
+from benchmarks.claims import between, claim, claims_table, counted, tally
+from benchmarks.demo import TRIDENT, commit, run
 from benchmarks.in_process import BUDGET, faster, in_process, lost, quickest, write_spec
 from benchmarks.int8_minilm import minilm
 from benchmarks.saturation import gains_db
@@ -141,9 +142,7 @@ def measure(images: Path | None, builds: int, pip_options: list[str]) -> Benchma
 
 def rewrite(page: str, benchmark: Benchmark) -> str:
     """The page with the part between the marks made anew."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{claims_table(benchmark)}\n{END}{after}"
+    return between(page, BEGIN, END, claims_table(benchmark))
 
 
 def main() -> None:

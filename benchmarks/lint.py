@@ -22,7 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from benchmarks.demo import HERE, SPEC, TRIDENT, claim, commit, counted, run
+from benchmarks.claims import claim, counted
+from benchmarks.demo import HERE, SPEC, TRIDENT, commit, run
 from benchmarks.lint_repositories import DOCUMENTED
 from benchmarks.planner import EXAMPLES, planner_claims
 from core.comparison import Benchmark, Claim

@@ -22,7 +22,8 @@ from typing import Final
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from benchmarks.demo import TRIDENT, claim, run
+from benchmarks.claims import claim
+from benchmarks.demo import TRIDENT, run
 from benchmarks.in_process import write_spec
 from client import InferenceClient
 from core.comparison import Claim

@@ -25,8 +25,9 @@ from typing import Final
 import numpy as np
 import onnxruntime
 
+from benchmarks.claims import between, claims_table, counted, tally
 from benchmarks.client_latency import SMALL, write_models
-from benchmarks.demo import claims_table, commit, counted, tally
+from benchmarks.demo import commit
 from benchmarks.peers.prepare import perf_analyzer
 from benchmarks.serving_load import Contestant, Dialect, Generator
 from benchmarks.serving_models import SIDE, build
@@ -358,9 +359,7 @@ def measure(work: Path) -> Benchmark:
 
 def rewrite(page: str, benchmark: Benchmark) -> str:
     """The page with the part between the marks made anew."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{claims_table(benchmark)}\n{END}{after}"
+    return between(page, BEGIN, END, claims_table(benchmark))
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.demo import counted
+from benchmarks.claims import counted
 from core.comparison import Claim
 from core.load_results import Contrast, LoadWindow
 from core.scenario import ClosedLoop, OpenLoop, Scenario

@@ -19,6 +19,7 @@ from client import InferenceClient
 from core.comparison import Summary
 from core.results import BuildReport
 from core.samples import read_pack
+from tests.support.command import ANY_PORTS
 
 EXAMPLE = Path(__file__).parents[2] / "examples/fashion"
 TRIDENT = [sys.executable, "-m", "trident.main"]
@@ -43,19 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[dict[str, object]]:
     """What `trident serve --json` announces; afterwards Ctrl-C must end it with 0."""
-    command = [
-        *TRIDENT,
-        "serve",
-        "--json",
-        "--http-port",
-        "0",
-        "--grpc-port",
-        "0",
-        "--metrics-port",
-        "0",
-        "--health-port",
-        "0",
-    ]
+    command = [*TRIDENT, "serve", "--json", *ANY_PORTS]
     process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -18,6 +18,7 @@ import yaml
 from builder.example_inputs import example_inputs
 from builder.spec_file import load_spec
 from core.results import BuildReport
+from tests.support.command import ANY_PORTS
 
 ROOT = Path(__file__).parents[2]
 TRIDENT = [sys.executable, "-m", "trident.main"]
@@ -40,19 +41,7 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, st
     subprocess.run([*TRIDENT, "build", "model.yaml"], cwd=folder, check=True, capture_output=True)
     report = BuildReport.model_validate_json((folder / "artifacts/build-report.json").read_bytes())
     assert [row.status for row in report.models[0].rows] == ["published"] * len(VARIANTS)
-    command = [
-        *TRIDENT,
-        "serve",
-        "--json",
-        "--http-port",
-        "0",
-        "--grpc-port",
-        "0",
-        "--metrics-port",
-        "0",
-        "--health-port",
-        "0",
-    ]
+    command = [*TRIDENT, "serve", "--json", *ANY_PORTS]
     with (folder / "words").open("w") as words:
         process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=words, text=True)
         assert process.stdout is not None

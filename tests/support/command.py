@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from trident.main import main
 
+ANY_PORTS = [word for kind in ("http", "grpc", "metrics", "health") for word in (f"--{kind}-port", "0")]
+"""Of `trident serve`: free ones."""
+
 
 @dataclass(frozen=True)
 class Done:

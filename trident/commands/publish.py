@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from builder.live import Change, publish_from, roll_back
@@ -18,12 +19,9 @@ def run(options: argparse.Namespace) -> int:
     since_s = time.time()
     change = publish_from(options.source, options.repository, options.keep, options.version)
     seconds = _into_service(options, change, since_s) if options.server else None
-    if options.json:
-        body = {"model": change.model, "version": change.version, "before": change.before, "served_after_s": seconds}
-        print(json.dumps(body))
-        return 0
     served = "" if seconds is None else f"; the server has served it since {seconds:.1f} s after"
-    print_change(f"{change.model} version {change.version} is published in {options.repository}{served}")
+    words = f"{change.model} version {change.version} is published in {options.repository}{served}"
+    show_change(change, seconds, words, options.json)
     return 0
 
 
@@ -40,6 +38,9 @@ def _into_service(options: argparse.Namespace, change: Change, since_s: float) -
         ) from error
 
 
-def print_change(sentence: str) -> None:
-    """A sentence on standard output."""
-    result_console().print(sentence, soft_wrap=True, markup=False)
+def show_change(change: Change, served_after_s: float | None, words: str, as_json: bool) -> None:
+    """A change on standard output, in words or as JSON."""
+    if as_json:
+        print(json.dumps(asdict(change) | {"served_after_s": served_after_s}))
+    else:
+        result_console().print(words, soft_wrap=True, markup=False)
