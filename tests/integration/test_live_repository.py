@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from builder.live import publish_from, roll_back
+from builder.live import asked_for, publish_from, roll_back
+from builder.remote import fetch
 from builder.repository import Repository
 from core.files import sha256_parts
 from core.results import Passport
@@ -244,6 +245,23 @@ def test_the_commands(server: Server, root: Path, tmp_path: Path) -> None:
     assert (done.returncode, "one version 4: its golden.npz is not the file" in done.stderr) == (5, True)
     done = trident("rollback", "one", "--to", "4", *place)
     assert (done.returncode, "is not served again: its golden.npz" in done.stderr) == (5, True)
+
+
+def test_a_rebuild_of_the_same_leaves_the_server_held(root: Path, tmp_path: Path) -> None:
+    """As a build publishes: the same again changes nothing, another version ends it."""
+    repository = Repository.at(root)
+    second = fetch(str(write_version(tmp_path / "second", 1)), tmp_path, keep_versions=9)
+    with repository.locked():
+        assert repository.publish(second) == 2
+    roll_back(repository, "one", 1)
+    with repository.locked():
+        assert repository.publish(second) == 2
+    assert asked_for(repository, "one") == 1
+    assert repository.has_config("one", repository.as_held("one", second.config))
+    third = fetch(str(write_version(tmp_path / "third", 2)), tmp_path, keep_versions=9)
+    with repository.locked():
+        assert repository.publish(third) == 3
+    assert asked_for(repository, "one") == 3
 
 
 def test_two_publishers_at_once(root: Path, tmp_path: Path) -> None:
