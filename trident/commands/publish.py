@@ -19,7 +19,7 @@ def run(options: argparse.Namespace) -> int:
     since_s = time.time()
     change = publish_from(options.source, options.repository, options.keep, options.version)
     seconds = _into_service(options, change, since_s) if options.server else None
-    served = "" if seconds is None else f"; the server has served it since {seconds:.1f} s after"
+    served = "" if seconds is None else f"; the server serves it, {seconds:.1f} s later"
     words = f"{change.model} version {change.version} is published in {options.repository}{served}"
     show_change(change, seconds, words, options.json)
     return 0

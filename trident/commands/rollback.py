@@ -18,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     seconds = None
     if options.server:
         seconds = wait_until_served(options.server, change.model, change.version, since_s, options.timeout)
-    served = "" if seconds is None else f", and the server has done so since {seconds:.1f} s after"
+    served = "" if seconds is None else f"; it does, {seconds:.1f} s later"
     words = f"{change.model} is to serve version {change.version} in place of {change.before}{served}"
     show_change(change, seconds, words, options.json)
     return 0
